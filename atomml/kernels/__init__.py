@@ -1,0 +1,1 @@
+"""The operations of nn made fast; chosen by device, tested against nn."""

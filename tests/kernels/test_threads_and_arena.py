@@ -1,0 +1,134 @@
+"""Work is split without loss, errors come back, memory is cut without overlap, code is cached."""
+
+from __future__ import annotations
+
+import itertools
+import logging
+import multiprocessing
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import numba
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from atomml.kernels.arena import Arena
+from atomml.kernels.threads import run_ranges, split_evenly, split_weighted
+
+
+@given(st.integers(0, 5000), st.integers(1, 17), st.integers(1, 96))
+def test_even_ranges_cover_everything_once(n: int, parts: int, multiple: int) -> None:
+    bounds = split_evenly(n, parts, multiple)
+    assert bounds[0] == 0
+    assert bounds[-1] == n
+    assert all(a < b for a, b in itertools.pairwise(bounds)) or n == 0
+    assert all(b % multiple == 0 for b in bounds[1:-1])
+
+
+@given(st.lists(st.integers(0, 50), min_size=1, max_size=200), st.integers(1, 9))
+def test_weighted_ranges_cover_everything_and_balance(weights: list[int], parts: int) -> None:
+    cumulative = np.concatenate([[0], np.cumsum(weights)])
+    bounds = split_weighted(cumulative, parts)
+    assert bounds[0] == 0
+    assert bounds[-1] == len(weights)
+    assert bounds == sorted(set(bounds))
+    shares = [cumulative[b] - cumulative[a] for a, b in itertools.pairwise(bounds)]
+    # A range ends at the first item past its target: no share exceeds the ideal by more than one item.
+    assert max(shares) <= cumulative[-1] / parts + max(weights) + 1
+
+
+def test_every_range_runs_side_by_side() -> None:
+    seen: list[tuple[int, int]] = []
+    meeting = threading.Barrier(3, timeout=10)
+
+    def work(start: int, stop: int) -> None:
+        meeting.wait()  # passes only if all three run at the same time
+        seen.append((start, stop))
+
+    run_ranges(work, [0, 1, 2, 3])
+    assert sorted(seen) == [(0, 1), (1, 2), (2, 3)]
+
+
+def test_an_error_in_any_range_is_raised() -> None:
+    def work(start: int, stop: int) -> None:
+        if start == 2:
+            raise ValueError("third range")
+
+    with pytest.raises(ValueError, match="third range"):
+        run_ranges(work, [0, 1, 2, 3])
+
+
+def _work_in_child() -> None:
+    run_ranges(lambda start, stop: None, [0, 1, 2])
+
+
+def test_a_forked_child_gets_threads_of_its_own() -> None:
+    run_ranges(lambda start, stop: None, [0, 1, 2])
+    import warnings
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # Python 3.12 warns of forking with threads
+        child = multiprocessing.get_context("fork").Process(target=_work_in_child)
+        child.start()
+    child.join(20)
+    assert child.exitcode == 0
+
+
+def test_arrays_of_an_arena_do_not_overlap_and_come_again() -> None:
+    arena = Arena()
+    for _ in range(3):
+        arena.restart()
+        arrays = [
+            arena.zeros((n, 3), np.dtype(kind)) for n, kind in ((5, "f4"), (1, "f8"), (0, "f4"), (7, "f4"))
+        ]
+        for value, array in enumerate(arrays):
+            array.fill(value + 1)
+        assert [set(array.ravel()) for array in arrays] == [{1.0}, {2.0}, set(), {4.0}]
+        assert all(array.ctypes.data % 64 == 0 for array in arrays if array.size and array.base is not None)
+    first = arrays[0].ctypes.data
+    arena.restart()
+    assert arena.empty((5, 3), np.dtype("f4")).ctypes.data == first
+
+
+PROGRAM = """
+import logging, sys
+logging.basicConfig(level=logging.INFO, stream=sys.stdout, format="%(message)s")
+import numba
+before = numba.config.CACHE_DIR
+sys.path.insert(0, sys.argv[1])
+import twice
+assert numba.config.CACHE_DIR == before
+print(twice.twice(21))
+"""
+
+
+def test_code_is_compiled_once_announced_and_kept(tmp_path: Path) -> None:
+    (tmp_path / "twice.py").write_text(
+        "from atomml.kernels.compile import kernel\n@kernel\ndef twice(x):\n    return 2 * x\n"
+    )
+    environment = {"ATOMML_CACHE": str(tmp_path / "cache"), "PATH": "/usr/bin:/bin", "HOME": str(tmp_path)}
+    outputs = [
+        subprocess.run(
+            [sys.executable, "-c", PROGRAM, str(tmp_path)],
+            env=environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for _ in range(2)
+    ]
+    assert "compiled twice" in outputs[0]
+    assert "compiled twice" not in outputs[1]
+    assert all(output.endswith("42\n") for output in outputs)
+    assert any((tmp_path / "cache").rglob("*.nbi"))
+
+
+def test_numba_is_left_as_it_was() -> None:
+    import atomml.kernels.gemm  # noqa: F401
+
+    assert numba.config.CACHE_DIR == ""
+    assert logging.getLogger("atomml.kernels.compile").handlers == []
