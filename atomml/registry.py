@@ -1,0 +1,382 @@
+"""Names to models: built in, from plug-ins, and added by the user. Listing them imports no torch.
+
+A model needs one line here: its family in ``FAMILIES`` and, if weights come with it, its entry
+in ``BUILT_IN``. Other packages add models by entry points: ``atomml.models`` (a callable without
+arguments that returns a :class:`~atomml.model.Potential`) and ``atomml.families`` (a class, so
+that their checkpoints load).
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import os
+import re
+from contextlib import AbstractContextManager
+from dataclasses import asdict, dataclass, replace
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from atomml.errors import CheckpointError, ModelError, OptionError
+from atomml.files import write_atomic
+
+if TYPE_CHECKING:
+    import torch
+
+    from atomml.model import Potential
+
+    AnyPotential = TypeVar("AnyPotential", bound=Potential)
+
+__all__ = [
+    "BUILT_IN",
+    "DEFAULT_MODEL",
+    "FAMILIES",
+    "ModelEntry",
+    "add_model",
+    "family_class",
+    "find_entry",
+    "load_model",
+    "model_card",
+    "model_entries",
+    "models_folder",
+    "prepare",
+    "remove_model",
+    "undisturbed_generator",
+    "verify_model",
+]
+
+DEFAULT_MODEL = "chgnet-0.3.0"
+
+FAMILIES = {
+    "chgnet": "atomml.potentials.chgnet:CHGNet",
+    "lennard_jones": "atomml.potentials.lennard_jones:LennardJones",
+}
+"""Family, as a checkpoint names it, to the class that its weights fit."""
+
+
+@dataclass(frozen=True)
+class ModelEntry:
+    """A model that a name stands for.
+
+    Attributes:
+        name: Its name.
+        summary: One line.
+        source: ``built-in``, ``plug-in`` or ``user``.
+        target: ``module:attribute`` of what makes it, or the checkpoint's path for the user's own.
+        arguments: What the target is called with.
+        aliases: Other names for it.
+    """
+
+    name: str
+    summary: str
+    source: str
+    target: str
+    arguments: tuple[str, ...] = ()
+    aliases: tuple[str, ...] = ()
+
+
+def _chgnet(version: str, summary: str, *aliases: str) -> ModelEntry:
+    name = f"chgnet-{version}"
+    return ModelEntry(
+        name, summary, "built-in", "atomml.potentials.chgnet:load_published", (version,), aliases
+    )
+
+
+BUILT_IN = (
+    _chgnet("0.3.0", "CHGNet 0.3.0: 89 elements, PBE+U, magnetic moments (default)", "chgnet"),
+    _chgnet("0.2.0", "CHGNet 0.2.0: the weights of the paper"),
+    _chgnet("r2scan", "CHGNet transferred to r2SCAN"),
+    ModelEntry(
+        "lj-argon",
+        "Lennard-Jones noble gases: for tests and tutorials",
+        "built-in",
+        "atomml.potentials.lennard_jones:argon",
+    ),
+)
+
+_NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,63}", re.ASCII)
+_FOREIGN_SUFFIXES = (
+    ".pt",
+    ".pth",
+    ".tar",
+    ".model",
+    ".ckpt",
+    ".pkl",
+    ".pickle",
+    ".pb",
+    ".zip",
+    ".bin",
+    ".h5",
+)
+
+
+def model_entries() -> list[ModelEntry]:
+    """Every model that a name stands for: built in, from plug-ins, added by the user."""
+    plugged = [
+        ModelEntry(point.name, f"from {_origin(point)}", "plug-in", point.value)
+        for point in entry_points(group="atomml.models")
+    ]
+    return [*BUILT_IN, *plugged, *_user_entries()]
+
+
+def find_entry(name: str) -> ModelEntry | None:
+    """The entry of a name or alias; None if no model is called so."""
+    return next((entry for entry in model_entries() if name in (entry.name, *entry.aliases)), None)
+
+
+def load_model(name_or_path: str | Path, dtype: str = "float32", device: str = "auto") -> Potential:
+    """A model ready for inference: in eval mode, its weights frozen.
+
+    Args:
+        name_or_path: A registered name (``atomml models list``) or a checkpoint of ours.
+        dtype: ``float32`` or ``float64``; torch's own default is neither read nor changed.
+        device: ``cpu``, ``cuda``, ``cuda:1`` ...; ``auto`` takes a GPU if there is one.
+
+    Raises:
+        ModelError: No such model; names the closest ones.
+        CheckpointError: A damaged file, or one of another program.
+        OptionError: A dtype or device that there is not.
+    """
+    name = str(name_or_path)
+    entry = find_entry(name)
+    if entry is not None and entry.source != "user":
+        return prepare(_made(entry), dtype, device)
+    path = Path(entry.target) if entry is not None else _checkpoint_path(name)
+    from atomml.checkpoint import load_model_file
+
+    model = load_model_file(path, dtype, device)
+    if entry is not None:
+        _check_record(entry, model.info.sha256)
+        model.info = replace(model.info, name=entry.name)
+    return model
+
+
+def _made(entry: ModelEntry) -> Potential:
+    from atomml.checkpoint import model_digest
+
+    with undisturbed_generator():
+        model: Potential = _resolve(entry.target)(*entry.arguments)
+    if not model.info.sha256:  # no file to take it from
+        model.info = replace(model.info, sha256=model_digest(model))
+    return model
+
+
+def undisturbed_generator() -> AbstractContextManager[None]:
+    """Fresh layers draw random weights before theirs are loaded; the caller's generator stays as it was."""
+    import torch
+
+    return torch.random.fork_rng(devices=[])
+
+
+def prepare(model: AnyPotential, dtype: str, device: str) -> AnyPotential:
+    """The model in the wanted precision, on the wanted device, in eval mode, weights frozen.
+
+    Raises:
+        OptionError: A dtype or device that there is not.
+    """
+    return model.to(dtype=_dtype(dtype), device=_device(device)).eval().requires_grad_(False)
+
+
+def family_class(family: str, where: str) -> type[Potential]:
+    """The class of a family, built in or from a plug-in; a file can name no other code.
+
+    Raises:
+        ModelError: Unknown; ``where`` says what named it.
+    """
+    if family in FAMILIES:
+        return _resolve(FAMILIES[family])
+    for point in entry_points(group="atomml.families"):
+        if point.name == family:
+            return _resolve(point.value)
+    raise ModelError(
+        f"{where} holds a model of family {family!r}, which is not installed: install its plug-in."
+    )
+
+
+def model_card(name_or_path: str | Path) -> dict[str, Any]:
+    """What is known of a model, fit for JSON: its ``ModelInfo``, its source, its number of weights.
+
+    Raises:
+        ModelError: No such model.
+        CheckpointError: A damaged file.
+    """
+    from ase.data import chemical_symbols
+
+    entry = find_entry(str(name_or_path))
+    model = load_model(name_or_path, dtype="float64", device="cpu")
+    card = asdict(model.info)
+    card["elements"] = [chemical_symbols[number] for number in model.info.elements]
+    card["properties"] = list(model.info.properties)
+    card["source"] = entry.source if entry else "file"
+    card["aliases"] = list(entry.aliases) if entry else []
+    card["n_weights"] = sum(p.numel() for p in model.parameters())
+    return card
+
+
+def verify_model(name_or_path: str | Path) -> str:
+    """Read a model's file once more and compare its digest; returns the digest.
+
+    Published weights are compared with the digest recorded in their potential's folder, added
+    models with the one recorded when they were added, files with the one inside them.
+
+    Raises:
+        ModelError: No such model.
+        CheckpointError: The digests differ.
+    """
+    return load_model(name_or_path, dtype="float64", device="cpu").info.sha256
+
+
+def models_folder() -> Path:
+    """Where added models are kept: below ``ATOMML_HOME``, ``XDG_DATA_HOME`` or ``~/.local/share``."""
+    home = os.environ.get("ATOMML_HOME")
+    if home:
+        return Path(home) / "models"
+    data = os.environ.get("XDG_DATA_HOME")
+    return (Path(data) if data else Path.home() / ".local" / "share") / "atomml" / "models"
+
+
+def add_model(file: str | Path, name: str) -> ModelEntry:
+    """Verify a checkpoint and copy it to the user's models under a name.
+
+    The record of name and digest is written last: without it there is no model, so that a
+    process killed on the way leaves nothing half added.
+
+    Raises:
+        ModelError: A name that is taken or not allowed.
+        CheckpointError: A damaged or foreign file, or one that holds no model.
+    """
+    if not _NAME.fullmatch(name) or name.endswith(".safetensors"):
+        raise ModelError(f"{name!r} cannot name a model: use up to 64 of a-z, 0-9, '.', '_', '+', '-'.")
+    if find_entry(name) is not None:
+        raise ModelError(f"There is a model called {name} already: choose another name or remove it first.")
+    from atomml.checkpoint import load_model_file
+
+    path = _checkpoint_path(str(file))
+    digest = load_model_file(path, "float64", "cpu").info.sha256
+    folder = models_folder()
+    folder.mkdir(parents=True, exist_ok=True)
+    write_atomic(folder / f"{name}.safetensors", path.read_bytes())
+    write_atomic(folder / f"{name}.json", json.dumps({"name": name, "sha256": digest}, indent=1) + "\n")
+    entry = find_entry(name)
+    assert entry is not None
+    return entry
+
+
+def remove_model(name: str) -> None:
+    """Forget a model that the user added, and delete its copy.
+
+    Raises:
+        ModelError: No such model, or one that comes with atomml or a plug-in.
+    """
+    entry = find_entry(name)
+    if entry is None:
+        raise _unknown(name)
+    if entry.source != "user":
+        raise ModelError(f"{name} is {entry.source} and cannot be removed: only added models can.")
+    (models_folder() / f"{entry.name}.json").unlink(missing_ok=True)
+    Path(entry.target).unlink(missing_ok=True)
+
+
+def _user_entries() -> list[ModelEntry]:
+    folder = models_folder()
+    records = sorted(folder.glob("*.json")) if folder.is_dir() else []
+    return [
+        ModelEntry(record.stem, "added by the user", "user", str(record.with_suffix(".safetensors")))
+        for record in records
+        if _NAME.fullmatch(record.stem)
+    ]
+
+
+def _check_record(entry: ModelEntry, digest: str) -> None:
+    record = Path(entry.target).with_suffix(".json")
+    try:
+        recorded = json.loads(record.read_text())["sha256"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise CheckpointError(f"{record} is damaged: remove {entry.name} and add it again.") from error
+    if recorded != digest:
+        raise CheckpointError(
+            f"{entry.target} is not the file that was added as {entry.name} (its digest differs): "
+            "remove it and add it again."
+        )
+
+
+def _checkpoint_path(name: str) -> Path:
+    """An existing file of a kind that may be ours.
+
+    Raises:
+        ModelError: Neither a file nor a name.
+        CheckpointError: A file that only ``atomml convert`` may open.
+    """
+    path = Path(name)
+    try:
+        found = path.is_file()
+    except (OSError, ValueError):  # too long a name, or a NUL in it
+        found = False
+    if found:
+        if path.suffix.lower() in _FOREIGN_SUFFIXES:
+            raise CheckpointError(
+                f"{name} is another program's checkpoint, which is never loaded as it is: "
+                "turn it into a safe file with atomml convert."
+            )
+        return path
+    raise _unknown(name)
+
+
+def _unknown(name: str) -> ModelError:
+    if name.startswith("ase:"):
+        return ModelError(
+            f"{name} names an ASE calculator, not a model of ours: give it to --model of a workflow."
+        )
+    if name in ("mmff94s", "gfn2"):
+        return ModelError(f"{name} is not in this release: name one of 'atomml models list'.")
+    if "," in name:
+        return ModelError(f"{name}: committees are not in this release: name one model.")
+    if _path_like(name):
+        return ModelError(f"There is no model file {name}: check the path, or see 'atomml models list'.")
+    names = [known for entry in model_entries() for known in (entry.name, *entry.aliases)]
+    close = difflib.get_close_matches(name.lower(), names, n=3)
+    advice = f"the closest are {', '.join(close)}" if close else "see 'atomml models list'"
+    return ModelError(f"There is no model called {name!r:.80}: {advice}.")
+
+
+def _path_like(name: str) -> bool:
+    return os.sep in name or name.lower().endswith((".safetensors", *_FOREIGN_SUFFIXES))
+
+
+def _resolve(target: str) -> Any:
+    module, _, attribute = target.partition(":")
+    try:
+        found: Any = import_module(module)
+        for part in attribute.split("."):
+            found = getattr(found, part)
+    except (ImportError, AttributeError) as error:
+        raise ModelError(f"{target} cannot be imported ({error}): install or mend the package.") from error
+    return found
+
+
+def _origin(point: EntryPoint) -> str:
+    return point.dist.name if point.dist is not None else point.module
+
+
+def _dtype(dtype: str) -> torch.dtype:
+    import torch
+
+    known = {"float32": torch.float32, "float64": torch.float64}
+    if dtype not in known:
+        raise OptionError(f"dtype {dtype!r} is not offered: choose float32 or float64.")
+    return known[dtype]
+
+
+def _device(device: str) -> torch.device:
+    import torch
+
+    if device == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        wanted = torch.device(device)
+        torch.empty(0, device=wanted)
+    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
+        raise OptionError(f"device {device!r} is not available here: choose auto or cpu.") from error
+    return wanted
