@@ -1,0 +1,431 @@
+"""The programme of the fast path: which kernel runs when, forwards and back.
+
+Every phase is split over threads by atoms, bonds or angles; a barrier follows. Forwards keeps
+the first-layer sums and normalised rows of each gated MLP, backwards recomputes the rest.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from atomml.graph.atom_graph import AtomGraph
+from atomml.kernels.arena import Arena
+from atomml.kernels.gemm import BLOCK
+from atomml.kernels.threads import run_ranges, split_evenly, split_weighted
+from atomml.model import Prediction, virial_to_stress
+from atomml.potentials.chgnet.fast import angles as angle_kernels
+from atomml.potentials.chgnet.fast import atoms as atom_kernels
+from atomml.potentials.chgnet.fast import geometry
+from atomml.potentials.chgnet.fast.weights import FoldedWeights, fold
+from atomml.potentials.chgnet.model import CHGNet, CHGNetConfig
+
+__all__ = ["FastCHGNet"]
+
+Array = NDArray[Any]
+
+PARTS_PER_THREAD = 3
+"""Ranges per thread in large phases: a thread that is disturbed leaves its rest to the others."""
+
+SMALL = 4_000
+"""Edges below which a phase is not split at all: waking a thread costs more than it saves."""
+
+
+class Topology(NamedTuple):
+    """What :func:`geometry.topology` returns; see there."""
+
+    edge_start: Array
+    undirected: Array
+    primary: Array
+    short_of: Array
+    short_start: Array
+    short_edge: Array
+    short_reverse: Array
+    short_bond: Array
+    pair: Array
+    pair_bond: Array
+    angle_start: Array
+    angles: Array
+
+
+@dataclass
+class Bounds:
+    """How each kind of work is split over threads."""
+
+    edges: list[int]
+    bonds: list[int]
+    pairs: list[int]
+    angles: list[int]
+    atoms_by_edges: list[int]
+    atoms_by_angles: list[int]
+
+    @classmethod
+    def of(cls, topology: Topology, n_edges: int) -> Bounds:
+        """Ranges of about equal work for the threads that torch may use."""
+        threads = torch.get_num_threads()
+        parts = 1 if n_edges < SMALL or threads == 1 else PARTS_PER_THREAD * threads
+        return cls(
+            edges=split_evenly(n_edges, parts),
+            bonds=split_evenly(len(topology.primary), parts, BLOCK),
+            pairs=split_evenly(len(topology.pair), parts, BLOCK),
+            angles=split_evenly(len(topology.angles), parts, BLOCK),
+            atoms_by_edges=split_weighted(topology.edge_start, parts),
+            atoms_by_angles=split_weighted(topology.angle_start + topology.edge_start // 8, parts),
+        )
+
+
+@dataclass
+class Kept:
+    """Rows of one gated MLP that the way back needs."""
+
+    pre: Array
+    normed: Array
+    inverse: Array
+
+
+class FastCHGNet:
+    """Energy, forces and stress of a CHGNet with layer norms on the CPU, without autograd.
+
+    Args:
+        model: Its weights are folded as they are now.
+    """
+
+    def __init__(self, model: CHGNet) -> None:
+        self.config = model.config
+        self.weights = fold(model)
+        self._arenas: list[Arena] = []
+
+    @staticmethod
+    def supports(model: CHGNet) -> bool:
+        """Whether the kernels cover this model: on the CPU, with norms, without output biases."""
+        config = model.config
+        return (
+            model.device.type == "cpu"
+            and model.dtype in (torch.float32, torch.float64)
+            and config.norm
+            and not config.output_bias
+            and config.n_channels % 32 == 0
+            and config.n_layers > 2
+            and set(config.readout_widths) == {config.n_channels}
+        )
+
+    def __call__(self, graph: AtomGraph, forces: bool, stress: bool) -> Prediction:
+        """The prediction; both derivatives come together, or none where neither is wanted."""
+        arena = self._arenas.pop() if self._arenas else Arena()  # one for each thread that calls at once
+        try:
+            return self._evaluate(_Run(self.weights, arena, graph, self.config), graph, forces, stress)
+        finally:
+            self._arenas.append(arena)
+
+    def _evaluate(self, run: _Run, graph: AtomGraph, forces: bool, stress: bool) -> Prediction:
+        run.forwards()
+        site = torch.from_numpy(run.energies + self.weights.reference[run.numbers - 1])
+        total = torch.zeros(graph.n_graphs, dtype=torch.float64).index_add_(0, graph.batch, site)
+        features = torch.from_numpy(run.features)
+        crystal = torch.zeros((graph.n_graphs, features.shape[1]), dtype=features.dtype)
+        force_array, virial = run.backwards() if forces or stress else (None, None)
+        strain_gradient = torch.zeros((graph.n_graphs, 3, 3), dtype=torch.float64)
+        if virial is not None:
+            strain_gradient.index_add_(0, graph.batch, torch.from_numpy(virial))
+        return Prediction(
+            energy=total,
+            site_energies=site,
+            forces=torch.from_numpy(force_array) if forces and force_array is not None else None,
+            stress=virial_to_stress(strain_gradient, graph) if stress else None,
+            magmoms=torch.from_numpy(run.magmoms),
+            atom_features=torch.from_numpy(run.levels[-2]),
+            crystal_features=crystal.index_add_(0, graph.batch, features),
+        )
+
+
+class _Run:
+    """One evaluation: its arrays, the forward programme and the way back."""
+
+    def __init__(self, weights: FoldedWeights, arena: Arena, graph: AtomGraph, config: CHGNetConfig) -> None:
+        arena.restart()
+        self.arena = arena
+        self.weights = weights
+        self.dtype = weights.embedding.dtype
+        self.c = weights.embedding.shape[1]
+        self.numbers = graph.numbers.numpy()
+        self.edges = graph.edge_index.numpy()
+        self.reverse = graph.edge_reverse.numpy()
+        self.n_atoms, self.n_edges = graph.n_atoms, graph.n_edges
+        self.vectors = np.empty((self.n_edges, 3))
+        self.distances = np.empty(self.n_edges)
+        geometry.edge_vectors(
+            0,
+            self.n_edges,
+            graph.positions.detach().numpy(),
+            graph.cell.detach().numpy(),
+            graph.batch.numpy(),
+            self.edges,
+            graph.edge_shift.numpy(),
+            self.vectors,
+            self.distances,
+        )
+        self.top = Topology(
+            *geometry.topology(self.edges[0], self.reverse, self.distances, self.n_atoms, config.bond_cutoff)
+        )
+        self.bounds = Bounds.of(self.top, self.n_edges)
+        self.short_atom = self.edges[0][self.top.short_edge].astype(np.int32)
+        self._bases(config.cutoff, config.bond_cutoff, config.cutoff_power)
+        self._embed()
+
+    def _empty(self, *shape: int) -> Array:
+        return self.arena.empty(shape, self.dtype)
+
+    def _zeros(self, *shape: int) -> Array:
+        return self.arena.zeros(shape, self.dtype)
+
+    def _keep(self, n_rows: int, *, hidden: bool = True) -> Kept:
+        """Room for a gated MLP on ``n_rows``; without a hidden layer there is no first-layer sum to keep."""
+        width = 2 * self.c
+        return Kept(
+            pre=self._empty(n_rows if hidden else 0, width),
+            normed=self._empty(n_rows, width),
+            inverse=self._empty(n_rows, 2),
+        )
+
+    def _bases(self, cutoff: float, bond_cutoff: float, power: int) -> None:
+        """Radial and angular bases with their slopes."""
+        weights, top, bounds = self.weights, self.top, self.bounds
+        n_bonds, n_pairs, n_angles = len(top.primary), len(top.pair), len(top.angles)
+        self.basis, self.slope = self._empty(n_bonds, weights.n_basis), self._empty(n_bonds, weights.n_basis)
+        run_ranges(
+            geometry.radial_basis, bounds.bonds, top.primary, self.distances, weights.radial, cutoff,
+            float(power), self.basis, self.slope,
+        )  # fmt: skip
+        self.short_basis = self._empty(n_pairs, weights.n_basis)
+        self.short_slope = self._empty(n_pairs, weights.n_basis)
+        run_ranges(
+            geometry.radial_basis, bounds.pairs, top.primary[top.pair_bond], self.distances,
+            weights.radial_short, bond_cutoff, float(power), self.short_basis, self.short_slope,
+        )  # fmt: skip
+        self.angle_basis = self._zeros(n_angles + BLOCK, weights.n_angular)
+        self.angle_slope = np.empty(n_angles)
+        run_ranges(
+            geometry.angular_basis, bounds.angles, top.angles, top.short_edge, self.vectors, self.distances,
+            weights.angular, self.angle_basis, self.angle_slope,
+        )  # fmt: skip
+
+    def _embed(self) -> None:
+        """First features of atoms, bonds and angles, and what depends on distances alone."""
+        weights, top, bounds, c = self.weights, self.top, self.bounds, self.c
+        no_bias = self._zeros(max(c, weights.n_basis))
+        self.bond_terms = self._empty(len(top.primary), len(weights.bond_terms_bias))
+        project = atom_kernels.project_rows
+        run_ranges(
+            project, bounds.bonds, self.basis, weights.bond_terms, weights.bond_terms_bias, self.bond_terms
+        )
+        n_pairs = len(top.pair)
+        self.short_weights, self.bonds = self._empty(n_pairs, c), self._empty(n_pairs, c)
+        run_ranges(
+            project, bounds.pairs, self.short_basis, weights.short_weights, no_bias[:c], self.short_weights
+        )
+        run_ranges(
+            project, bounds.pairs, self.basis[top.pair_bond], weights.bond_embedding, no_bias[:c], self.bonds
+        )
+        self.change = self._zeros(n_pairs, c)
+        self.angles = self._zeros(len(top.angles) + BLOCK, c)
+        run_ranges(
+            project, bounds.angles, self.angle_basis, weights.angle_embedding, no_bias[:c], self.angles
+        )
+        self.levels = [weights.embedding[self.numbers - 1]]
+        self.projected = [self._project_atoms(0)]
+
+    def _project_atoms(self, level: int) -> Array:
+        """All first-layer products that read this level of atom features."""
+        panels, bias, _ = self.weights.projections[level]
+        projected = self._empty(self.n_atoms, len(bias))
+        run_ranges(
+            atom_kernels.project_rows, self.bounds.atoms_by_edges, self.levels[level], panels, bias, projected
+        )
+        return projected
+
+    def forwards(self) -> None:
+        """Site energies, magnetic moments, and everything that the way back needs."""
+        weights = self.weights
+        self.kept_atoms: list[Kept] = []
+        self.kept_bonds: list[Kept] = []
+        self.kept_angles: list[Kept] = []
+        n_layers = len(weights.atom_layers)
+        for layer in range(n_layers):
+            self._atom_layer(layer)
+            if layer < n_layers - 1:
+                self.projected.append(self._project_atoms(layer + 1))
+                self._bond_layer(layer)
+            if layer < len(weights.angle_layers):
+                self._angle_layer(layer)
+        self.magmoms = np.abs(self.levels[-2].astype(np.float64) @ weights.magmom + weights.magmom_bias)
+        self.magmoms = self.magmoms.astype(self.dtype)
+        self.features, self.energies = np.empty((self.n_atoms, self.c), self.dtype), np.empty(self.n_atoms)
+        self.atom_gradient = self._empty(self.n_atoms, self.c)
+        run_ranges(
+            atom_kernels.readout, self.bounds.atoms_by_edges, self.levels[-1], *weights.readout,
+            self.features, self.energies, self.atom_gradient,
+        )  # fmt: skip
+
+    def _atom_layer(self, layer: int) -> None:
+        folded, columns, top = self.weights.atom_layers[layer], self.weights.columns[layer], self.top
+        kept = self._keep(self.n_edges)
+        new_atoms = np.empty((self.n_atoms, self.c), self.dtype)  # leaves with the prediction
+        gate = folded.gate
+        run_ranges(
+            atom_kernels.atom_convolution, self.bounds.atoms_by_edges, top.edge_start, self.edges,
+            top.undirected, self.projected[layer], columns["centre"], columns["neighbour"],
+            self.bond_terms, (1 + 2 * layer) * self.c, gate.core, gate.gate, gate.bias, gate.scale,
+            gate.shift, folded.output, self.levels[layer], kept.pre, kept.normed, kept.inverse, new_atoms,
+        )  # fmt: skip
+        self.kept_atoms.append(kept)
+        self.levels.append(new_atoms)
+
+    def _project_bonds(self, panels: Array) -> Array:
+        """Short bonds' features times the first-layer weights of both bonds of an angle."""
+        projected = self._empty(len(self.bonds), 4 * self.c)
+        bias = self._zeros(4 * self.c)
+        run_ranges(atom_kernels.project_rows, self.bounds.pairs, self.bonds, panels, bias, projected)
+        return projected
+
+    def _angle_inputs(self, layer: int) -> Array:
+        """What stands for the angles: their basis in layer 0, where the embedding is folded in."""
+        return self.angle_basis if layer == 0 else self.angles
+
+    def _bond_layer(self, layer: int) -> None:
+        folded, top, gate = self.weights.bond_layers[layer], self.top, self.weights.bond_layers[layer].gate
+        kept = self._keep(len(top.angles))
+        sums = self._empty(len(top.short_edge), self.c)
+        run_ranges(
+            angle_kernels.bond_convolution, self.bounds.atoms_by_angles, top.angle_start, top.angles,
+            top.short_start, top.short_bond, self.short_atom, self.projected[layer + 1],
+            self.weights.columns[layer + 1]["bond"], self._project_bonds(folded.bonds),
+            self._angle_inputs(layer), folded.features, gate.core, gate.gate, gate.bias, gate.scale,
+            gate.shift, self.short_weights, kept.pre, kept.normed, kept.inverse, sums,
+        )  # fmt: skip
+        run_ranges(
+            angle_kernels.bond_update, self.bounds.pairs, top.pair, top.pair_bond, sums, folded.output,
+            self.bonds, self.change, self.weights.atom_layers[layer + 1].from_change, self.bond_terms,
+            (1 + 2 * (layer + 1)) * self.c,
+        )  # fmt: skip
+        self.kept_bonds.append(kept)
+
+    def _angle_layer(self, layer: int) -> None:
+        folded, top = self.weights.angle_layers[layer], self.top
+        kept = self._keep(len(top.angles), hidden=False)
+        run_ranges(
+            angle_kernels.angle_update, self.bounds.atoms_by_angles, top.angle_start, top.angles,
+            top.short_bond, self.short_atom, self.projected[layer + 1],
+            self.weights.columns[layer + 1]["angle"], self._project_bonds(folded.bonds),
+            self._angle_inputs(layer), folded.features, folded.scale, folded.shift, kept.normed,
+            kept.inverse, self.angles,
+        )  # fmt: skip
+        self.kept_angles.append(kept)
+
+    def backwards(self) -> tuple[Array, Array]:
+        """Forces ``(n_atoms, 3)`` eV/Å and each atom's share ``(n_atoms, 3, 3)`` of dE/d(strain), eV."""
+        weights, top, c = self.weights, self.top, self.c
+        n_short = len(top.short_edge)
+        self.edge_gradient = self._empty(self.n_edges, 2 * c)
+        self.weight_gradient = self._zeros(self.n_edges, c)
+        self.basis_gradient = self._zeros(len(top.primary), weights.n_basis)
+        self.bond_gradient = self._zeros(len(top.pair), c)
+        self.short_weight_gradient = self._zeros(n_short, c)
+        self.short_gradient = self._empty(n_short, 4 * c)
+        self.angle_gradient = self._zeros(len(top.angles) + BLOCK, c)
+        self.angle_basis_gradient = self._zeros(len(top.angles) + BLOCK, weights.n_angular)
+        for layer in range(len(weights.atom_layers) - 1, -1, -1):
+            gradient = self._zeros(self.n_atoms + BLOCK, len(weights.projections[layer][1]))
+            self._atom_layer_backward(layer, gradient)
+            if layer == 0:
+                break
+            if layer - 1 < len(weights.angle_layers):
+                self._angle_layer_backward(layer - 1, gradient)
+            self._bond_layer_backward(layer - 1, gradient)
+            run_ranges(
+                atom_kernels.add_projected, self.bounds.atoms_by_edges, gradient,
+                weights.projections[layer][2], self.atom_gradient,
+            )  # fmt: skip
+        return self._geometry_backward()
+
+    def _atom_layer_backward(self, layer: int, projected_gradient: Array) -> None:
+        folded, columns, top = self.weights.atom_layers[layer], self.weights.columns[layer], self.top
+        kept, gate = self.kept_atoms.pop(), folded.gate
+        # The first level is a table of the elements: nothing asks for its gradient.
+        centre, neighbour = (columns["centre"], columns["neighbour"]) if layer else (-1, -1)
+        run_ranges(
+            atom_kernels.atom_convolution_backward, self.bounds.atoms_by_edges, top.edge_start, self.edges,
+            top.undirected, self.bond_terms, gate.core_back, gate.gate_back, gate.scale, gate.shift,
+            folded.output_back, kept.pre, kept.normed, kept.inverse, self.atom_gradient,
+            self.weight_gradient, self.edge_gradient, projected_gradient, centre,
+        )  # fmt: skip
+        run_ranges(
+            atom_kernels.atom_convolution_scatter, self.bounds.atoms_by_edges, top.edge_start, self.reverse,
+            top.undirected, top.short_of, self.edge_gradient, projected_gradient, neighbour,
+            folded.long_back, self.basis_gradient, folded.short_back, self.bond_gradient,
+        )  # fmt: skip
+
+    def _feature_gradient(self, layer: int) -> Array:
+        return self.angle_basis_gradient if layer == 0 else self.angle_gradient
+
+    def _angle_layer_backward(self, layer: int, atom_gradient: Array) -> None:
+        folded, kept, top = self.weights.angle_layers[layer], self.kept_angles.pop(), self.top
+        run_ranges(
+            angle_kernels.angle_update_backward, self.bounds.atoms_by_angles, top.angle_start, top.angles,
+            top.short_start, self.short_atom, folded.scale, folded.shift, kept.normed, kept.inverse,
+            self.angle_gradient, self.short_gradient, atom_gradient,
+            self.weights.columns[layer + 1]["angle"], folded.features_back, self._feature_gradient(layer),
+        )  # fmt: skip
+        self._bonds_backward(folded.bonds_back)
+
+    def _bonds_backward(self, panels: Array) -> None:
+        run_ranges(
+            angle_kernels.bond_gradient_backward, self.bounds.pairs, self.top.pair, self.short_gradient,
+            panels, self.bond_gradient,
+        )  # fmt: skip
+
+    def _bond_layer_backward(self, layer: int, atom_gradient: Array) -> None:
+        folded, kept, top = self.weights.bond_layers[layer], self.kept_bonds.pop(), self.top
+        gate = folded.gate
+        sum_gradient = self._empty(len(top.pair), self.c)
+        run_ranges(
+            atom_kernels.project_rows, self.bounds.pairs, self.bond_gradient, folded.output_back,
+            self._zeros(self.c), sum_gradient,
+        )  # fmt: skip
+        run_ranges(
+            angle_kernels.bond_convolution_backward, self.bounds.atoms_by_angles, top.angle_start,
+            top.angles, top.short_start, top.short_bond, self.short_atom, gate.core_back, gate.gate_back,
+            gate.scale, gate.shift, self.short_weights, kept.pre, kept.normed, kept.inverse, sum_gradient,
+            self.short_weight_gradient, self.short_gradient, atom_gradient,
+            self.weights.columns[layer + 1]["bond"], folded.features_back, self._feature_gradient(layer),
+        )  # fmt: skip
+        self._bonds_backward(folded.bonds_back)
+
+    def _geometry_backward(self) -> tuple[Array, Array]:
+        weights, top, bounds = self.weights, self.top, self.bounds
+        length_gradient = np.zeros(len(top.primary))
+        run_ranges(
+            angle_kernels.short_bond_backward, bounds.pairs, top.pair, top.pair_bond,
+            self.short_weight_gradient, weights.short_weights_back, self.short_slope, self.bond_gradient,
+            weights.bond_embedding_back, self.basis_gradient, length_gradient,
+        )  # fmt: skip
+        run_ranges(
+            geometry.radial_backward, bounds.bonds, top.primary, self.reverse, self.weight_gradient,
+            weights.atom_weights_back, self.basis_gradient, self.slope, length_gradient,
+        )  # fmt: skip
+        edge_gradient = np.empty((self.n_edges, 3))
+        run_ranges(
+            geometry.geometry_backward, bounds.atoms_by_angles, top.edge_start, top.angle_start, top.angles,
+            top.short_edge, self.vectors, self.distances, top.undirected, self.reverse, length_gradient,
+            weights.angular, self.angle_basis, self.angle_slope, self.angle_basis_gradient,
+            self.angle_gradient, weights.angle_embedding_back, edge_gradient,
+        )  # fmt: skip
+        forces, virial = np.empty((self.n_atoms, 3)), np.empty((self.n_atoms, 3, 3))
+        run_ranges(
+            geometry.forces_and_virial, bounds.atoms_by_edges, top.edge_start, self.reverse, self.vectors,
+            edge_gradient, forces, virial,
+        )  # fmt: skip
+        return forces, virial
