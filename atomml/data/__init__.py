@@ -1,0 +1,1 @@
+"""Reading and checking structures and data sets."""
