@@ -1,0 +1,1 @@
+"""Molecular dynamics with full state, restart and observables."""
