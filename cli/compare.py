@@ -1,0 +1,119 @@
+"""``atomml compare WORKFLOW STRUCTURE --model a --model b``; the flags are those of the workflow."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from atomml.cli.parsing import Parser, add_flags, resolve_flags
+from atomml.cli.workflow import (
+    EXIT_NOT_CONVERGED,
+    WORKFLOWS,
+    SharedOptions,
+    add_control_flags,
+    set_threads,
+)
+from atomml.config import close_match, option_specs
+from atomml.errors import OptionError
+
+__all__ = ["run"]
+
+
+def run(name: str, argv: Sequence[str]) -> int:
+    """Parse, run the workflow with each model, print one table; returns the exit code."""
+    workflow = argv[0] if argv and not argv[0].startswith("-") else None
+    if workflow is not None and workflow not in WORKFLOWS:
+        raise OptionError(f"There is no workflow {workflow!r}; {close_match(workflow, WORKFLOWS, _KNOWN)}")
+    own = WORKFLOWS[workflow].specs() if workflow else {}
+    skip = {"model", *own}
+    shared = {key: spec for key, spec in option_specs(SharedOptions).items() if key not in skip}
+    parser = Parser(
+        f"atomml compare {workflow or 'WORKFLOW'}",
+        "One workflow with several models: a folder each, one table, the spread.",
+        "" if workflow else f"{_KNOWN} 'atomml compare relax --help' lists the flags of relax.",
+    )
+    parser.add_argument(
+        "structure", nargs="?", metavar="STRUCTURE", help="a file with one frame, or FILE@INDEX"
+    )
+    parser.add_argument(
+        "--model", action="append", default=[], dest="models", help="a model; give two or more"
+    )
+    if own:
+        add_flags(parser, own, f"options of {workflow}")
+    add_flags(parser, shared, "models and folder")
+    add_control_flags(parser)
+    found = parser.parse(argv[1:] if workflow else argv)
+    if workflow is None:
+        raise OptionError(f"atomml compare needs a workflow first: {_KNOWN}")
+    return _compare(
+        workflow, found, resolve_flags(own | shared, found, name, extra=("workflow", "model", "structures"))
+    )
+
+
+_KNOWN = f"there are {', '.join(WORKFLOWS)}."
+
+
+def _compare(workflow: str, found: Any, values: dict[str, Any]) -> int:
+    if found.structure is None:
+        raise OptionError("atomml compare needs a structure: name a file.")
+    if len(found.models) < 2:
+        raise OptionError("A comparison needs two models or more: repeat --model.")
+    set_threads(values.pop("threads"))
+    from atomml.cli.display import Progress, logging_to_stderr, print_json, say, table
+    from atomml.run import default_folder, listening
+    from atomml.workflows import compare
+    from atomml.workflows.inputs import given_model
+
+    if found.dry_run:
+        return _dry_run(workflow, found, values)
+    out = values.pop("out")
+    folder = Path(out) if out else default_folder("compare", found.structure)
+    progress = Progress("compare", quiet=found.quiet or found.json)
+    with logging_to_stderr(found.quiet, found.debug), listening(progress):
+        models = [
+            given_model(name, allow_code=True).foreign if name.startswith("ase:") else name
+            for name in found.models
+        ]
+        try:
+            result = compare(
+                workflow,
+                found.structure,
+                models,
+                out=folder,
+                resume=found.resume,
+                overwrite=found.overwrite,
+                **values,
+            )
+        finally:
+            progress.close()
+    if found.json:
+        print_json(result.summary)
+    elif not found.quiet:
+        columns = list(result.rows[0]) if result.rows else []
+        sys.stdout.write(table(columns, [list(row.values()) for row in result.rows]))
+        say(f"written to {folder}/ (report.html)")
+    return 0 if result.converged else EXIT_NOT_CONVERGED
+
+
+def _dry_run(workflow: str, found: Any, values: dict[str, Any]) -> int:
+    """The plan of the workflow with each model."""
+    from atomml.cli.display import logging_to_stderr, print_json
+    from atomml.cli.dry_run import plan_report, print_plan
+    from atomml.cli.workflow import Plan
+    from atomml.run import default_folder
+
+    folder = values["out"] or str(default_folder("compare", found.structure))
+    reports = []
+    with logging_to_stderr(found.quiet, found.debug):
+        for model in found.models:
+            settings = values | {"model": model, "out": folder}
+            plan = Plan(workflow, WORKFLOWS[workflow], [found.structure], settings, found, allow_code=True)
+            reports.append(plan_report(plan))
+    if found.json:
+        print_json({"command": "compare", "plans": reports})
+        return 0
+    for report in reports:
+        print_plan(report, WORKFLOWS[workflow].specs())
+    return 0

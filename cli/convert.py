@@ -1,0 +1,44 @@
+"""``atomml convert PEER FILE --to M.safetensors``: a peer's weights as a checkpoint of ours."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from atomml.cli.parsing import Parser
+from atomml.errors import OptionError
+
+__all__ = ["run"]
+
+_PEERS = ("chgnet",)
+
+
+def run(name: str, argv: Sequence[str]) -> int:
+    """Convert and return 0."""
+    parser = Parser(
+        "atomml convert", "Read a peer's weights, without running its code, and write them as ours."
+    )
+    parser.add_argument("peer", metavar="PEER", help=f"whose file it is: {', '.join(_PEERS)}")
+    parser.add_argument("file", metavar="FILE", help="a file, or for chgnet a published version (0.3.0)")
+    parser.add_argument("--to", metavar="M.safetensors", help="what to write")
+    parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
+    parser.add_argument("--quiet", action="store_true", help="say nothing")
+    parser.add_argument("--debug", action="store_true", help="show where an error was raised")
+    found = parser.parse(argv)
+    if found.peer not in _PEERS:
+        raise OptionError(
+            f"Files of {found.peer!r} cannot be converted: this release knows {', '.join(_PEERS)}."
+        )
+    if not found.to or not found.to.endswith(".safetensors"):
+        raise OptionError("Say what to write with --to NAME.safetensors.")
+    target = Path(found.to)
+    if target.exists() and not found.overwrite:
+        raise OptionError(f"{target} exists: give another --to, or --overwrite to replace it.")
+    from atomml.checkpoint import save_model
+    from atomml.cli.display import say
+    from atomml.potentials.chgnet import load_published
+
+    digest = save_model(load_published(found.file), target, {"converted_from": f"chgnet {found.file}"})
+    if not found.quiet:
+        say(f"{target} (sha256 {digest})")
+    return 0

@@ -1,0 +1,145 @@
+"""``--dry-run``: everything is read and checked, the model is asked once, nothing is written."""
+
+from __future__ import annotations
+
+import math
+import time
+from typing import TYPE_CHECKING, Any
+
+from atomml.cli.display import logging_to_stderr, print_json, say, table
+
+if TYPE_CHECKING:
+    from atomml.cli.workflow import Plan
+    from atomml.workflows.inputs import GivenModel, GivenStructure
+
+__all__ = ["dry_run", "plan_report", "print_plan"]
+
+
+def dry_run(plan: Plan) -> int:
+    """Print what the run would do, and what one timed evaluation says it would cost; returns 0.
+
+    Raises:
+        InputError: As the run itself would.
+    """
+    with logging_to_stderr(plan.flags.quiet, plan.flags.debug):
+        report = plan_report(plan)
+    if plan.flags.json:
+        print_json(report)
+    else:
+        print_plan(report, plan.workflow.specs())
+    return 0
+
+
+def plan_report(plan: Plan) -> dict[str, Any]:
+    """What the run would do: sizes, model, time, folder, options and warnings.
+
+    Raises:
+        InputError: As the run itself would.
+    """
+    from atomml.config import build_options
+    from atomml.workflows.inputs import check_covered, given_model, structures_of, with_charge
+
+    values = plan.values
+    model = given_model(plan.model(), dtype=values["dtype"], device=values["device"])
+    largest: GivenStructure | None = None
+    n_structures = n_atoms = 0
+    warnings: list[str] = []
+    for source in plan.structures:
+        for given in structures_of(source):
+            with_charge(given, values.get("charge"), values.get("spin"))
+            check_covered(given, model, warnings.append, bool(values.get("allow_charge_mismatch")))
+            n_structures, n_atoms = n_structures + 1, n_atoms + len(given.atoms)
+            if largest is None or len(given.atoms) > len(largest.atoms):
+                largest = given
+    assert largest is not None
+    own = plan.workflow.specs()
+    options = build_options(type_of(plan), {key: value for key, value in values.items() if key in own})
+    _check(plan.name, largest, options)
+    return _report(plan, model, largest, n_structures, n_atoms) | {"warnings": warnings}
+
+
+def type_of(plan: Plan) -> Any:
+    """The options dataclass of the plan's workflow."""
+    from importlib import import_module
+
+    return getattr(import_module(plan.workflow.module), plan.workflow.options)
+
+
+def _check(name: str, given: GivenStructure, options: Any) -> None:
+    if name == "relax":
+        from atomml.workflows.relaxation import check_relaxable
+
+        check_relaxable(given, options)
+
+
+def _report(
+    plan: Plan, model: GivenModel, largest: GivenStructure, n_structures: int, n_atoms: int
+) -> dict[str, Any]:
+    values = plan.values
+    atoms = largest.atoms
+    repeats = values.get("supercell") or (1, 1, 1)
+    copies = math.prod(repeats)
+    seconds, edges = _time_once(model, atoms)
+    steps = int(values.get("steps", 1))
+    per_step = seconds * copies
+    total = per_step * steps if plan.name != "predict" else seconds * n_atoms / len(atoms)
+    return {
+        "command": plan.name,
+        "structures": n_structures,
+        "atoms": n_atoms if plan.name == "predict" else len(atoms) * copies,
+        "edges": None if edges is None else edges * copies,
+        "model": model.record(),
+        "evaluation_s": per_step,
+        "steps": steps if plan.name != "predict" else None,
+        "estimated_s": total * (n_structures if plan.name == "relax" else 1),
+        "estimate": "at most" if plan.name == "relax" else "about",
+        "out": str(plan.folder),
+        "out_exists": plan.folder.exists(),
+        "options": values,
+    }
+
+
+def _time_once(model: GivenModel, atoms: Any) -> tuple[float, int | None]:
+    """Seconds of one evaluation with forces (the second: the first one compiles), and the edges."""
+    atoms = atoms.copy()
+    atoms.calc = model.calculator()
+    atoms.get_forces()
+    atoms.rattle(1e-6, seed=0)
+    started = time.perf_counter()
+    atoms.get_forces()
+    seconds = time.perf_counter() - started
+    if model.potential is None:
+        return seconds, None
+    from atomml.graph import build_graph
+
+    return seconds, build_graph(atoms, model.potential.info.cutoff).n_edges
+
+
+def print_plan(report: dict[str, Any], own: dict[str, Any]) -> None:
+    """The report as two tables; ``own`` are the options of the workflow, whose units are shown."""
+    values = report["options"]
+    model = report["model"]
+    rows = [
+        ["structures", report["structures"]],
+        ["atoms", report["atoms"]],
+        ["edges", report["edges"]],
+        ["model", f"{model['name']} ({model.get('dtype', '-')} on {model.get('device', '-')})"],
+        ["one evaluation", f"{1000 * report['evaluation_s']:.3g} ms"],
+        ["steps", report["steps"]],
+        ["time", f"{report['estimate']} {_duration(report['estimated_s'])}"],
+        ["folder", f"{report['out']}/" + (" (exists)" if report["out_exists"] else "")],
+    ]
+    say("Plan (nothing is written):")
+    say(table([], [["  " + name, value] for name, value in rows if value is not None]).rstrip("\n"))
+    say("Options:")
+    shown = [[f"  {key}", str(value), own[key].unit if key in own else ""] for key, value in values.items()]
+    say(table([], shown).rstrip("\n"))
+    for warning in report["warnings"]:
+        say(f"warning: {warning}")
+
+
+def _duration(seconds: float) -> str:
+    for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
+        if seconds >= 1.5 * size:
+            return f"{seconds / size:.1f} {unit}"
+    return f"{seconds:.2g} seconds"

@@ -1,0 +1,271 @@
+"""``atomml predict|relax|md``: flags from the workflow's options, its function, its result as a table."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+from atomml.cli.parsing import Parser, add_flags, layers_of, resolve_flags
+from atomml.config import OptionSpec, option_specs
+from atomml.errors import OptionError
+from atomml.options import option
+from atomml.workflows.inputs import DEFAULT_MODEL
+
+__all__ = ["WORKFLOWS", "SharedOptions", "Workflow", "add_control_flags", "run", "set_threads"]
+
+EXIT_NOT_CONVERGED = 3
+
+
+@dataclass(frozen=True)
+class Workflow:
+    """A workflow as a command.
+
+    Attributes:
+        module: Where its function and options live.
+        function: Name of the function.
+        options: Name of the options dataclass.
+        description: One or two sentences for the help.
+        many: ``module:function`` for several structures; "" for none.
+    """
+
+    module: str
+    function: str
+    options: str
+    description: str
+    many: str = ""
+
+    def specs(self) -> dict[str, OptionSpec]:
+        """Its own options."""
+        specs = option_specs(getattr(import_module(self.module), self.options))
+        return {name: spec for name, spec in specs.items() if name != "allow_code"}
+
+    def call(self, several: bool) -> Callable[..., Any]:
+        """Its function for one structure or for several."""
+        module, _, name = self.many.partition(":") if several else (self.module, "", self.function)
+        return getattr(import_module(module), name)
+
+
+WORKFLOWS = {
+    "predict": Workflow(
+        "atomml.workflows.single_point",
+        "predict",
+        "PredictOptions",
+        "Energy, forces and stress of structures. Writes results.csv, predictions.extxyz and report.html.",
+        many="atomml.workflows.single_point:predict",
+    ),
+    "relax": Workflow(
+        "atomml.workflows.relaxation",
+        "relax",
+        "RelaxOptions",
+        "Relax positions, and the cell with --cell. Several structures get a folder each and one table.",
+        many="atomml.workflows.relaxation_many:relax_many",
+    ),
+    "md": Workflow(
+        "atomml.workflows.molecular_dynamics",
+        "md",
+        "MDOptions",
+        "Molecular dynamics. --resume goes on after any interruption, to the same bits.",
+    ),
+}
+
+
+@dataclass(frozen=True)
+class SharedOptions:
+    """Options that every workflow has."""
+
+    model: str = option(DEFAULT_MODEL, "registered name, file, or ase:MODULE:CLASS", metavar="MODEL")
+    out: str | None = option(None, "run folder; COMMAND-STEM if not given", metavar="FOLDER")
+    device: str = option("auto", "auto, cpu, cuda, cuda:1 ...")
+    dtype: str = option("float32", "precision of the model", choices=("float32", "float64"))
+    seed: int | None = option(None, "seed, where something is random", minimum=0)
+    threads: int | None = option(None, "CPU threads; else as the machine offers", minimum=1)
+
+
+def run(name: str, argv: Sequence[str]) -> int:
+    """Parse, check, and run the workflow ``name``; returns the exit code."""
+    workflow = WORKFLOWS[name]
+    own = workflow.specs()
+    shared = {key: spec for key, spec in option_specs(SharedOptions).items() if key not in own}
+    parser = Parser(f"atomml {name}", workflow.description)
+    parser.add_argument("structures", nargs="*", metavar="STRUCTURE", help=_STRUCTURE_HELP)
+    add_flags(parser, own, f"options of {name}")
+    add_flags(parser, shared, "model and folder")
+    add_control_flags(parser)
+    found = parser.parse(argv)
+    values = resolve_flags(own | shared, found, name, extra=("structure", "structures"))
+    structures = _structures(found, name)
+    set_threads(values.pop("threads"))
+    allow_code = found.allow_code or "model" in vars(found)
+    plan = Plan(name, workflow, structures, values, found, allow_code)
+    if found.dry_run:
+        from atomml.cli.dry_run import dry_run
+
+        return dry_run(plan)
+    return _carry_out(plan)
+
+
+@dataclass
+class Plan:
+    """A command line, understood.
+
+    Attributes:
+        name: The command.
+        workflow: What it runs.
+        structures: Files, patterns expanded; ``FILE@INDEX`` names a frame.
+        values: Every option's value, the shared ones included.
+        flags: How the command itself behaves: ``json``, ``quiet``, ``resume`` ...
+        allow_code: Whether ``ase:MODULE:CLASS`` may import its module.
+    """
+
+    name: str
+    workflow: Workflow
+    structures: list[str]
+    values: dict[str, Any]
+    flags: argparse.Namespace
+    allow_code: bool
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        from atomml.run import default_folder
+
+        out = self.values.get("out")
+        several = len(self.structures) > 1
+        stem = (
+            Path(self.structures[0]).resolve().parent.name
+            if several
+            else self.structures[0].rpartition("@")[0]
+        )
+        return Path(out) if out else default_folder(self.name, stem or self.structures[0])
+
+    def model(self) -> Any:
+        """The model as the workflow takes it: its name, or an ASE calculator that was asked for by class."""
+        name = str(self.values["model"])
+        if not name.startswith("ase:"):
+            return name
+        from atomml.workflows.inputs import given_model
+
+        return given_model(name, allow_code=self.allow_code).foreign
+
+
+def add_control_flags(parser: Parser) -> None:
+    """How the command behaves; none of it is an option of the run."""
+    group = parser.add_argument_group("the command itself")
+    group.add_argument(
+        "--config", metavar="FILE.yaml", help="options from a file, such as a run's config.yaml"
+    )
+    group.add_argument(
+        "--set", action="append", default=[], metavar="A.B=C", help="one option; over --config, under flags"
+    )
+    group.add_argument("--dry-run", action="store_true", help="print the plan and its cost; write nothing")
+    group.add_argument("--json", action="store_true", help="print summary.json instead of a table")
+    group.add_argument("--quiet", action="store_true", help="no progress, no table")
+    group.add_argument("--resume", action="store_true", help="go on in the folder of an interrupted run")
+    group.add_argument("--overwrite", action="store_true", help="replace the folder of an earlier run")
+    group.add_argument(
+        "--allow-code", action="store_true", help="let --config name a model that imports code"
+    )
+    group.add_argument(
+        "--debug", action="store_true", help="log everything, and show where an error was raised"
+    )
+
+
+def set_threads(threads: int | None) -> None:
+    """Limit the CPU threads of whatever is imported from here on, and of torch if it is there already."""
+    if threads is None:
+        return
+    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS"):
+        os.environ[name] = str(threads)
+    if "torch" in sys.modules:
+        sys.modules["torch"].set_num_threads(threads)
+
+
+_STRUCTURE_HELP = "files, folders, patterns, SMILES; FILE@INDEX names a frame (@-1, @::10)"
+
+
+def _structures(found: argparse.Namespace, name: str) -> list[str]:
+    """What the command line names, else what the configuration does."""
+    from atomml.workflows.inputs import expand_sources
+
+    named: list[Any] = list(found.structures)
+    for _, layer in layers_of(found, name) if not named else []:
+        value = layer.get("structures", layer.get("structure", []))
+        named = [value] if isinstance(value, str) else list(value) if isinstance(value, list) else named
+    if not named:
+        raise OptionError(f"atomml {name} needs a structure: name a file ('atomml {name} --help').")
+    return expand_sources([str(entry) for entry in named])
+
+
+def _carry_out(plan: Plan) -> int:
+    from atomml.cli.display import Progress, logging_to_stderr, print_json
+    from atomml.run import listening
+
+    flags = plan.flags
+    progress = Progress(plan.name, quiet=flags.quiet or flags.json)
+    with logging_to_stderr(flags.quiet, flags.debug), listening(progress):
+        try:
+            result = _call(plan)
+        finally:
+            progress.close()
+    if flags.json:
+        print_json(result.summary)
+    elif not flags.quiet:
+        _show(result)
+    return 0 if result.converged else EXIT_NOT_CONVERGED
+
+
+def _call(plan: Plan) -> Any:
+    """Call the workflow's function for one structure, or the one for several."""
+    workflow, values = plan.workflow, dict(plan.values)
+    several = _are_several(plan.structures)
+    if several and not workflow.many:
+        raise OptionError(f"atomml {plan.name} takes one structure: name one, as FILE@INDEX if need be.")
+    function = workflow.call(several)
+    values.pop("model")
+    values.pop("out", None)
+    return function(
+        plan.structures if several else plan.structures[0],
+        plan.model(),
+        out=plan.folder,
+        resume=plan.flags.resume,
+        overwrite=plan.flags.overwrite,
+        **values,
+    )
+
+
+def _are_several(structures: Sequence[str]) -> bool:
+    """Whether there is more than one structure: several files, or a file with several frames."""
+    from atomml.workflows.inputs import structures_of
+
+    if len(structures) > 1:
+        return True
+    frames = structures_of(structures[0])
+    next(frames, None)
+    return next(frames, None) is not None
+
+
+def _show(result: Any) -> None:
+    from atomml.cli.display import print_results, say, table
+
+    rows = getattr(result, "rows", [])
+    if len(rows) > 1:
+        columns = [key for key in rows[0] if any(row.get(key) is not None for row in rows)]
+        sys.stdout.write(table(columns, [[row.get(key) for key in columns] for row in rows]))
+        rest = getattr(result, "n_structures", 0) + getattr(result, "n_failed", 0) - len(rows)
+        if rest > 0:
+            say(f"... and {rest} more in results.csv")
+    print_results(_shown(result.results()), result.units())
+    if not result.converged:
+        say("NOT CONVERGED: see the warnings.")
+    if result.folder is not None:
+        say(f"written to {result.folder}/ (report.html)")
+
+
+def _shown(results: Mapping[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in results.items() if not (key == "n_failed" and value == 0)}

@@ -1,0 +1,28 @@
+"""One file per scientific question; each question is also a function of this package."""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from atomml.workflows.comparison import compare
+    from atomml.workflows.molecular_dynamics import md
+    from atomml.workflows.relaxation import relax
+    from atomml.workflows.single_point import predict
+
+__all__ = ["compare", "md", "predict", "relax"]
+
+_HOME = {
+    "compare": "comparison",
+    "md": "molecular_dynamics",
+    "predict": "single_point",
+    "relax": "relaxation",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a workflow at first use; listing the commands must not import ase or torch."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'atomml.workflows' has no attribute {name!r}")
+    return getattr(import_module(f"atomml.workflows.{_HOME[name]}"), name)

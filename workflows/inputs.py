@@ -1,0 +1,286 @@
+"""What a workflow is given: structures and a model in any of their forms, checked before anything runs."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atomml.errors import FileFormatError, InputError, MissingExtraError, ModelError, StructureError
+from atomml.files import sha256_file
+
+if TYPE_CHECKING:
+    from ase import Atoms
+    from ase.calculators.calculator import Calculator
+
+    from atomml.model import Potential
+
+__all__ = [
+    "DEFAULT_MODEL",
+    "GivenModel",
+    "GivenStructure",
+    "check_covered",
+    "expand_sources",
+    "given_model",
+    "given_structure",
+    "input_record",
+    "net_charge",
+    "split_index",
+    "structures_of",
+    "with_charge",
+]
+
+DEFAULT_MODEL = "chgnet-0.3.0"
+
+
+@dataclass(frozen=True)
+class GivenStructure:
+    """A structure and where it came from.
+
+    Attributes:
+        atoms: The structure, a copy without a calculator; constraints are kept.
+        label: Where it came from, for messages and folder names.
+        path: The file, if it came from one.
+        frame: Its place in the file.
+    """
+
+    atoms: Atoms
+    label: str
+    path: Path | None = None
+    frame: int = 0
+
+    def record(self) -> dict[str, Any]:
+        """What ``summary.json`` says of this input."""
+        return input_record(self.path, frame=self.frame, formula=str(self.atoms.get_chemical_formula()))
+
+
+@dataclass(frozen=True)
+class GivenModel:
+    """A model and how to name it; one of ours or any ASE calculator.
+
+    Attributes:
+        source: What the caller gave, as text: a name, a path, a class.
+        potential: The model, if it is one of ours.
+        foreign: The ASE calculator, if it is not.
+    """
+
+    source: str
+    potential: Potential | None = None
+    foreign: Calculator | None = None
+
+    def calculator(self, skin: float = 1.0) -> Calculator:
+        """An ASE calculator for this model."""
+        if self.potential is None:
+            assert self.foreign is not None
+            return self.foreign
+        from atomml.calculator import AtomMLCalculator
+
+        return AtomMLCalculator(self.potential, skin=skin)
+
+    def record(self) -> dict[str, Any]:
+        """What ``summary.json`` says of the model."""
+        if self.potential is None:
+            return {"name": self.source, "sha256": None}
+        info = self.potential.info
+        return {
+            "name": info.name,
+            "sha256": info.sha256 or None,
+            "family": info.family,
+            "dtype": str(self.potential.dtype).removeprefix("torch."),
+            "device": str(self.potential.device),
+        }
+
+
+def given_model(
+    model: str | Path | Potential | Calculator,
+    *,
+    dtype: str = "float32",
+    device: str = "auto",
+    allow_code: bool = False,
+) -> GivenModel:
+    """The model behind a registered name, a file, a Potential or an ASE calculator.
+
+    Args:
+        model: The model; ``ase:MODULE:CLASS`` names an installed ASE calculator.
+        dtype: Precision of a model that is loaded here.
+        device: Device of a model that is loaded here.
+        allow_code: Whether ``ase:MODULE:CLASS`` may import its module; a configuration file alone may not.
+
+    Raises:
+        ModelError: No such model, or a form that is not supported.
+    """
+    if isinstance(model, str | Path):
+        name = str(model)
+        if name.startswith("ase:"):
+            return GivenModel(name, foreign=_ase_calculator(name, allow_code))
+        if "," in name and not Path(name).exists():
+            raise ModelError(f"Model {name}: committees are not in this release; name one model.")
+        from atomml.registry import load_model
+
+        return GivenModel(name, potential=load_model(name, dtype=dtype, device=device))
+    from atomml.model import Potential
+
+    if isinstance(model, Potential):
+        return GivenModel(model.info.name, potential=model)
+    if hasattr(model, "get_potential_energy"):
+        kind = type(model)
+        return GivenModel(f"ase:{kind.__module__}:{kind.__qualname__}", foreign=model)
+    raise ModelError(
+        f"{type(model).__name__} is not a model: give a name, a path, a Potential or an ASE calculator."
+    )
+
+
+def given_structure(structure: Atoms | str | Path | Any) -> GivenStructure:
+    """One structure: ``ase.Atoms``, a pymatgen structure, or a file with one frame (``FILE@INDEX`` for more).
+
+    Raises:
+        StructureError: No model can take it, or the file holds several frames and none is named.
+    """
+    if isinstance(structure, str | Path):
+        frames = structures_of(structure)
+        first = next(frames, None)
+        if first is None:
+            raise StructureError(f"{structure} holds no structure.")
+        if next(frames, None) is not None:
+            raise StructureError(
+                f"{structure} holds several frames: name one as {structure}@0 (or @-1 for the last)."
+            )
+        path, index = split_index(structure)
+        return replace(first, label=str(path) if index == ":" else f"{path}@{first.frame}")
+    return _from_object(structure, "structure")
+
+
+def structures_of(source: str | Path) -> Iterator[GivenStructure]:
+    """The structures of a file one by one; ``FILE@INDEX`` takes a frame or a slice (``@-1``, ``@::10``)."""
+    from atomml.data.structures import read_structures
+
+    path, index = split_index(source)
+    for frame in read_structures(path, index=index, validate=False):
+        atoms = frame.atoms.copy()  # without the calculator that holds the file's labels
+        yield GivenStructure(atoms, f"{frame.path}, frame {frame.index}", Path(frame.path), frame.index)
+
+
+def expand_sources(sources: Sequence[str | Path]) -> list[str]:
+    """Patterns and folders as the files behind them, sorted; whatever else stays as it is.
+
+    Raises:
+        FileFormatError: A pattern or folder without files.
+    """
+    from glob import glob, has_magic
+
+    found: list[str] = []
+    for source in map(str, sources):
+        path, index = split_index(source)
+        if path.is_dir():
+            files = sorted(str(f) for f in path.iterdir() if f.is_file() and not f.name.startswith("."))
+        elif has_magic(source) and not path.exists() and not _looks_like_smiles(source):
+            files = sorted(glob(str(path), recursive=True))  # noqa: PTH207 (Path.glob takes no absolute pattern)
+            files = [f if index == ":" else f"{f}@{index}" for f in files]
+        else:
+            files = [source]
+        if not files:
+            raise FileFormatError(f"{source} holds no files: check the path.")
+        found += files
+    return found
+
+
+def split_index(source: str | Path) -> tuple[Path, str]:
+    """``FILE@INDEX`` in its parts; the index of all frames is ``:``."""
+    text = str(source)
+    head, at, tail = text.rpartition("@")
+    if at and head and not Path(text).exists() and tail and not set(tail) - set("0123456789:-"):
+        return Path(head), tail
+    return Path(text), ":"
+
+
+def with_charge(given: GivenStructure, charge: float | None, spin: float | None) -> GivenStructure:
+    """The same structure with charge and spin as asked for; as the file says where they are None."""
+    changes = {key: value for key, value in (("charge", charge), ("spin", spin)) if value is not None}
+    given.atoms.info.update(changes)
+    return given
+
+
+def check_covered(
+    given: GivenStructure, model: GivenModel, warn: Callable[[str], None], allow_charge_mismatch: bool
+) -> None:
+    """The guard before each run: elements that the model never saw, charge or spin that it cannot see.
+
+    Raises:
+        StructureError: A geometry that no model can take.
+        ModelError: An element outside the training data, or a net charge or spin on a neutral model.
+    """
+    from atomml.graph.validate import validate_atoms
+
+    validate_atoms(given.atoms, where=given.label)
+    if model.potential is None:
+        return
+    info = model.potential.info
+    for atom, number in enumerate(given.atoms.numbers):
+        if int(number) not in info.elements:
+            raise ModelError(
+                f"{given.label}: atom {atom} is {given.atoms.symbols[atom]} (Z={number}), an element that "
+                f"{info.name} was not trained on; choose another model ('atomml models list')."
+            )
+    charge, spin = net_charge(given.atoms)
+    if (charge or spin) and not info.charge_aware:
+        what = f"{given.label} has charge {charge:g} and spin {spin:g}, which {info.name} cannot see"
+        if not allow_charge_mismatch:
+            raise ModelError(f"{what}: set them to 0, or pass --allow-charge-mismatch to go on without them.")
+        warn(f"{what}: the numbers are those of the neutral system.")
+
+
+def net_charge(atoms: Atoms) -> tuple[float, float]:
+    """Charge (e) and spin (unpaired electrons) that the structure says it has; 0 where it says nothing.
+
+    Raises:
+        StructureError: They are not numbers.
+    """
+    try:
+        return float(atoms.info.get("charge", 0) or 0), float(atoms.info.get("spin", 0) or 0)
+    except (TypeError, ValueError):
+        raise StructureError("charge and spin of a structure must be numbers.") from None
+
+
+def input_record(path: Path | None, **more: Any) -> dict[str, Any]:
+    """``path`` and ``sha256`` of an input file; None for both where the structure came from Python."""
+    digest = sha256_file(path) if path is not None and path.is_file() else None
+    return {"path": str(path) if path is not None else None, "sha256": digest, **more}
+
+
+def _looks_like_smiles(text: str) -> bool:
+    """``C[C@H](N)O`` has the brackets of a pattern; a pattern of files has a star, a dot or a slash."""
+    return "*" not in text and "?" not in text and "." not in text
+
+
+def _from_object(structure: Any, label: str) -> GivenStructure:
+    from ase import Atoms
+
+    if isinstance(structure, GivenStructure):
+        return structure
+    if hasattr(structure, "to_ase_atoms"):  # pymatgen
+        structure = structure.to_ase_atoms()
+    if not isinstance(structure, Atoms):
+        raise StructureError(
+            f"{type(structure).__name__} is not a structure: give ase.Atoms, a pymatgen structure or a file."
+        )
+    return GivenStructure(structure.copy(), label)
+
+
+def _ase_calculator(name: str, allow_code: bool) -> Calculator:
+    """Import ``ase:MODULE:CLASS`` and make one without arguments."""
+    if not allow_code:
+        raise InputError(
+            f"Model {name} imports code: pass it as --model on the command line, or add --allow-code."
+        )
+    parts = name.split(":")
+    if len(parts) != 3 or not all(parts):
+        raise ModelError(f"Model {name}: write it as ase:MODULE:CLASS, such as ase:ase.calculators.emt:EMT.")
+    from importlib import import_module
+
+    try:
+        return getattr(import_module(parts[1]), parts[2])()
+    except ImportError as error:
+        raise MissingExtraError(f"Model {name}: cannot import {parts[1]} ({error}).") from error
+    except (AttributeError, TypeError) as error:
+        raise ModelError(f"Model {name}: {error}.") from error

@@ -1,0 +1,210 @@
+"""Several structures relaxed one after another: a folder each, one table; what fails is named there."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from atomml.config import as_config, build_options, option_units
+from atomml.errors import AtomMLError, InputError
+from atomml.files import write_atomic
+from atomml.result import Result
+from atomml.run import RunFolder, open_run
+from atomml.workflows.inputs import (
+    DEFAULT_MODEL,
+    GivenModel,
+    GivenStructure,
+    check_covered,
+    expand_sources,
+    given_model,
+    given_structure,
+    input_record,
+    structures_of,
+    with_charge,
+)
+from atomml.workflows.relaxation import RelaxOptions, RelaxResult, check_relaxable, relax
+
+__all__ = ["RelaxManyResult", "relax_many"]
+
+_COLUMNS = (
+    "input",
+    "formula",
+    "converged",
+    "n_steps",
+    "energy_eV",
+    "energy_per_atom_eV",
+    "energy_change_eV",
+    "max_force_eV_per_A",
+    "pressure_GPa",
+    "volume_A3",
+    "folder",
+    "error",
+)
+
+
+@dataclass(kw_only=True)
+class RelaxManyResult(Result):
+    """What ``relax_many`` returns.
+
+    Attributes:
+        n_structures: Structures given.
+        n_converged: Of them, those whose relaxation converged.
+        n_failed: Of them, those whose relaxation failed; their rows name the error.
+        rows: Rows of ``results.csv``.
+        relaxed: The result of each structure; None for one that failed.
+    """
+
+    n_structures: int = 0
+    n_converged: int = 0
+    n_failed: int = 0
+    rows: list[dict[str, Any]] = field(default_factory=list, metadata={"summary": False})
+    relaxed: list[RelaxResult | None] = field(default_factory=list, metadata={"summary": False}, repr=False)
+
+
+def relax_many(
+    structures: Sequence[Any],
+    model: Any = DEFAULT_MODEL,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    dtype: str = "float32",
+    device: str = "auto",
+    seed: int | None = None,
+    **overrides: Any,
+) -> RelaxManyResult:
+    """Relax each structure as :func:`atomml.workflows.relax` does; all are checked before the first starts.
+
+    Args:
+        structures: Files (every frame of each), ``ase.Atoms``, or a mixture.
+        model: Registered name, file, ``Potential`` or ASE calculator.
+        out: Run folder, with a folder in it for each structure.
+        resume: Go on in a folder that was interrupted.
+        overwrite: Replace a folder of an earlier run.
+        dtype: Precision of a model that is loaded here.
+        device: Device of a model that is loaded here.
+        seed: Recorded; nothing here is random.
+        **overrides: Fields of :class:`RelaxOptions`.
+
+    Raises:
+        InputError: A structure or option that is wrong; names file and frame.
+    """
+    chosen = build_options(RelaxOptions, overrides)
+    used = given_model(model, dtype=dtype, device=device)
+    given = _all(structures)
+    for one in given:
+        with_charge(one, chosen.charge, chosen.spin)
+        check_covered(one, used, lambda _: None, chosen.allow_charge_mismatch)
+        check_relaxable(one, chosen)
+    names = [str(entry) if isinstance(entry, str | Path) else "structure" for entry in structures]
+    config = {"structures": names, "model": used.source, "dtype": dtype, "device": device, "seed": seed}
+    with open_run(
+        out,
+        command="relax",
+        config=config | as_config(chosen),
+        resume=resume,
+        overwrite=overwrite,
+        may_change=("steps",),
+        units=option_units(RelaxOptions),
+    ) as run:
+        return _relax_each(run, given, used, chosen)
+
+
+def _relax_each(
+    run: RunFolder, given: list[GivenStructure], model: GivenModel, options: RelaxOptions
+) -> RelaxManyResult:
+    started = time.perf_counter()
+    result = RelaxManyResult(n_structures=len(given), folder=run.path if run.kept else None)
+    for number, one in enumerate(given):
+        name = f"{number:04d}-{one.path.name.split('.')[0] if one.path else one.atoms.get_chemical_formula()}"
+        found, error = _relax_one(run, one, name, model, options)
+        result.relaxed.append(found)
+        result.rows.append(_row(one, name, found, error))
+        result.n_failed += found is None
+        result.n_converged += found is not None and found.converged
+        if error is not None:
+            run.warn(f"{one.label} failed: {error}")
+        elif found is not None and not found.converged:
+            run.warn(f"{one.label} did not converge in {found.n_steps} steps.")
+        _write_rows(run.file("results.csv"), result.rows)
+        run.event(
+            "structure", step=number + 1, of=len(given), name=name, converged=bool(found and found.converged)
+        )
+    result.converged = result.n_converged == result.n_structures
+    _finish(run, result, given, model, time.perf_counter() - started)
+    return result
+
+
+def _relax_one(
+    run: RunFolder, one: GivenStructure, name: str, model: GivenModel, options: RelaxOptions
+) -> tuple[RelaxResult | None, str | None]:
+    """One relaxation in its own folder; an error of it is returned, so that the others go on."""
+    try:
+        found = relax(
+            one,
+            model.potential if model.potential is not None else model.foreign,
+            out=run.file(name),
+            options=options,
+            resume=run.file(name).exists(),
+        )
+    except AtomMLError as error:
+        return None, str(error)
+    if not run.kept:
+        found.folder = None
+    return found, None
+
+
+def _row(one: GivenStructure, name: str, found: RelaxResult | None, error: str | None) -> dict[str, Any]:
+    row: dict[str, Any] = {
+        "input": one.label,
+        "formula": one.atoms.get_chemical_formula(),
+        "converged": False,
+    }
+    if found is not None:
+        row |= found.results() | {"converged": found.converged}
+    return {key: row.get(key) for key in _COLUMNS} | {"folder": name, "error": error}
+
+
+def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue())
+
+
+def _finish(
+    run: RunFolder, result: RelaxManyResult, given: list[GivenStructure], model: GivenModel, seconds: float
+) -> None:
+    result.warnings = list(run.warnings)
+    paths = dict.fromkeys(one.path for one in given)
+    result.summary = run.write_summary(
+        results=result.results(),
+        units=result.units(),
+        model=model.record(),
+        inputs=[input_record(path) for path in paths],
+        timing={"total_s": seconds},
+        converged=result.converged,
+    )
+    if run.kept:
+        from atomml.report import render_run
+
+        render_run(run.path)
+
+
+def _all(structures: Sequence[Any]) -> list[GivenStructure]:
+    given: list[GivenStructure] = []
+    for entry in structures:
+        if isinstance(entry, str | Path):
+            for source in expand_sources([entry]):
+                given += list(structures_of(source))
+        else:
+            given.append(given_structure(entry))
+    if not given:
+        raise InputError("There is no structure to relax: give at least one.")
+    return given
