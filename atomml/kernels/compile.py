@@ -60,13 +60,17 @@ class Kernel:
 
     def __call__(self, *arguments: Any) -> Any:
         """Call the compiled function; compiles (and says so) if these types are new."""
+        return self.ready(arguments)(*arguments)
+
+    def ready(self, arguments: tuple[Any, ...]) -> Any:
+        """The compiled function for arguments like these; several threads may then call it."""
         key = tuple((type(a), getattr(a, "dtype", None), getattr(a, "ndim", None)) for a in arguments)
         if key not in self._ready:
             with _lock:  # two threads never compile the same
                 if key not in self._ready:
                     self._compile_announced(arguments)
                     self._ready.add(key)
-        return self._dispatcher(*arguments)
+        return self._dispatcher
 
     def _compile_announced(self, arguments: tuple[Any, ...]) -> None:
         """Compile or load from the cache; log only what was compiled."""

@@ -8,16 +8,18 @@ import multiprocessing
 import subprocess
 import sys
 import threading
+import time
 from pathlib import Path
 
 import numba
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from atomml.kernels.arena import Arena
-from atomml.kernels.threads import run_ranges, split_evenly, split_weighted
+from atomml.kernels.threads import Crew, run_ranges, split_evenly, split_weighted
 
 
 @given(st.integers(0, 5000), st.integers(1, 17), st.integers(1, 96))
@@ -41,7 +43,13 @@ def test_weighted_ranges_cover_everything_and_balance(weights: list[int], parts:
     assert max(shares) <= cumulative[-1] / parts + max(weights) + 1
 
 
-def test_every_range_runs_side_by_side() -> None:
+@pytest.fixture(scope="module")
+def crew() -> Crew:
+    """Two helpers beside the calling thread."""
+    return Crew(2)
+
+
+def test_every_range_runs_side_by_side(crew: Crew) -> None:
     seen: list[tuple[int, int]] = []
     meeting = threading.Barrier(3, timeout=10)
 
@@ -49,25 +57,87 @@ def test_every_range_runs_side_by_side() -> None:
         meeting.wait()  # passes only if all three run at the same time
         seen.append((start, stop))
 
-    run_ranges(work, [0, 1, 2, 3])
+    crew.run(work, [(0, 1), (1, 2), (2, 3)], ())
     assert sorted(seen) == [(0, 1), (1, 2), (2, 3)]
 
 
-def test_an_error_in_any_range_is_raised() -> None:
-    def work(start: int, stop: int) -> None:
-        if start == 2:
-            raise ValueError("third range")
+def test_thousands_of_phases_lose_no_range_awake_or_asleep(crew: Crew) -> None:
+    """Each range is done once, and before the phase returns; now and then the helpers fall asleep between."""
+    counts = np.zeros(40, np.int64)
 
-    with pytest.raises(ValueError, match="third range"):
-        run_ranges(work, [0, 1, 2, 3])
+    def work(start: int, stop: int, step: int) -> None:
+        counts[start:stop] += step
+
+    pairs = list(itertools.pairwise(range(0, 41, 5)))
+    total = 0
+    for phase in range(3000):
+        if phase % 500 == 0:
+            time.sleep(0.05)  # fifty times longer than helpers look for work
+        crew.run(work, pairs, (phase,))
+        total += phase
+        assert (counts == total).all()
+
+
+def test_an_error_in_any_range_is_raised_after_all_have_ended(crew: Crew) -> None:
+    ended = []
+
+    def work(start: int, stop: int) -> None:
+        if start == 1:
+            raise ValueError("second range")
+        time.sleep(0.01)
+        ended.append(start)
+
+    with pytest.raises(ValueError, match="second range"):
+        crew.run(work, [(0, 1), (1, 2), (2, 3), (3, 4)], ())
+    assert sorted(ended) == [0, 2, 3]
+    crew.run(work, [(2, 3)], ())  # it goes on working
+
+
+def test_callers_from_several_threads_do_not_wait_for_each_other(crew: Crew) -> None:
+    """Whoever finds the crew busy works alone: both callers are inside a range at once."""
+    meeting = threading.Barrier(2, timeout=10)
+    done = []
+
+    def work(start: int, stop: int) -> None:
+        if start == 0:
+            meeting.wait()
+        done.append((threading.get_ident(), start))
+
+    callers = [threading.Thread(target=crew.run, args=(work, [(0, 1), (1, 2)], ())) for _ in range(2)]
+    for caller in callers:
+        caller.start()
+    for caller in callers:
+        caller.join(20)
+    assert sorted(start for _, start in done) == [0, 0, 1, 1]
+
+
+def test_no_more_threads_take_part_than_torch_may_use() -> None:
+    before = torch.get_num_threads()
+    try:
+        for threads in (1, 2):
+            torch.set_num_threads(threads)
+            seen: set[int] = set()
+
+            def work(start: int, stop: int, seen: set[int] = seen) -> None:
+                seen.add(threading.get_ident())
+                time.sleep(0.002)
+
+            run_ranges(work, list(range(9)))
+            assert len(seen) == threads
+    finally:
+        torch.set_num_threads(before)
 
 
 def _work_in_child() -> None:
+    torch.set_num_threads(2)
     run_ranges(lambda start, stop: None, [0, 1, 2])
 
 
 def test_a_forked_child_gets_threads_of_its_own() -> None:
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
     run_ranges(lambda start, stop: None, [0, 1, 2])
+    torch.set_num_threads(before)
     import warnings
 
     with warnings.catch_warnings():

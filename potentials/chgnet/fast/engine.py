@@ -31,8 +31,11 @@ Array = NDArray[Any]
 PARTS_PER_THREAD = 3
 """Ranges per thread in large phases: a thread that is disturbed leaves its rest to the others."""
 
-SMALL = 4_000
-"""Edges below which a phase is not split at all: waking a thread costs more than it saves."""
+LARGE = 4_000
+"""Edges from which a phase is large; below, each thread gets one range."""
+
+TINY = 600
+"""Edges below which a phase is not split at all: calling for help costs more than it saves."""
 
 
 class Topology(NamedTuple):
@@ -67,7 +70,9 @@ class Bounds:
     def of(cls, topology: Topology, n_edges: int) -> Bounds:
         """Ranges of about equal work for the threads that torch may use."""
         threads = torch.get_num_threads()
-        parts = 1 if n_edges < SMALL or threads == 1 else PARTS_PER_THREAD * threads
+        parts = threads if n_edges < LARGE else PARTS_PER_THREAD * threads
+        if threads == 1 or n_edges < TINY:
+            parts = 1
         return cls(
             edges=split_evenly(n_edges, parts),
             bonds=split_evenly(len(topology.primary), parts, BLOCK),
@@ -125,8 +130,9 @@ class FastCHGNet:
         run.forwards()
         site = torch.from_numpy(run.energies + self.weights.reference[run.numbers - 1])
         total = torch.zeros(graph.n_graphs, dtype=torch.float64).index_add_(0, graph.batch, site)
-        features = torch.from_numpy(run.features)
-        crystal = torch.zeros((graph.n_graphs, features.shape[1]), dtype=features.dtype)
+        # Not by torch's index_add, whose threads would linger on the processors that ours need next.
+        first_atoms = np.searchsorted(graph.batch.numpy(), np.arange(graph.n_graphs))
+        crystal = np.add.reduceat(run.features, first_atoms, axis=0)
         force_array, virial = run.backwards() if forces or stress else (None, None)
         strain_gradient = torch.zeros((graph.n_graphs, 3, 3), dtype=torch.float64)
         if virial is not None:
@@ -138,7 +144,7 @@ class FastCHGNet:
             stress=virial_to_stress(strain_gradient, graph) if stress else None,
             magmoms=torch.from_numpy(run.magmoms),
             atom_features=torch.from_numpy(run.levels[-2]),
-            crystal_features=crystal.index_add_(0, graph.batch, features),
+            crystal_features=torch.from_numpy(crystal),
         )
 
 
@@ -261,7 +267,9 @@ class _Run:
                 self._bond_layer(layer)
             if layer < len(weights.angle_layers):
                 self._angle_layer(layer)
-        self.magmoms = np.abs(self.levels[-2].astype(np.float64) @ weights.magmom + weights.magmom_bias)
+        # Not by BLAS: its threads would linger likewise.
+        products = self.levels[-2].astype(np.float64) * weights.magmom
+        self.magmoms = np.abs(products.sum(axis=1) + weights.magmom_bias)
         self.magmoms = self.magmoms.astype(self.dtype)
         self.features, self.energies = np.empty((self.n_atoms, self.c), self.dtype), np.empty(self.n_atoms)
         self.atom_gradient = self._empty(self.n_atoms, self.c)
