@@ -14,6 +14,7 @@ import numpy as np
 from atomml.kernels.activations import LOOSE, gate_backward, gate_forward, silu_backward, silu_rows
 from atomml.kernels.compile import kernel
 from atomml.kernels.gemm import BLOCK, block_product
+from atomml.kernels.rows import add_row, copy_rows, set_row, sum_rows
 
 
 @numba.njit(fastmath=LOOSE, error_model="numpy")
@@ -106,10 +107,10 @@ def bond_convolution(
             first, n_rows, angles, short_bond, short_atom, projected_atoms, atom_column, projected_bonds,
             features, feature_panels, y,
         )  # fmt: skip
-        pre[first : first + n_rows] = y[:n_rows]
+        copy_rows(y, 0, pre, first, n_rows)
         silu_rows(y, hidden, n_rows)
         for i in range(n_rows):
-            y[i] = bias
+            set_row(y, i, bias)
         block_product(hidden, 0, 0, core, y, 0, n_rows)
         block_product(hidden, 0, c, gate, y, c, n_rows)
         gate_forward(y, n_rows, scale, shift, normed, first, inverse, message)
@@ -119,7 +120,8 @@ def bond_convolution(
             for j in range(c):
                 total[j] += message[i, j] * weight[j]
     for s in range(short_start[start], short_start[stop]):
-        sums[s] *= weights[short_bond[s]]
+        for j in range(c):
+            sums[s, j] *= weights[short_bond[s], j]
 
 
 @kernel(fastmath=LOOSE)
@@ -148,17 +150,19 @@ def bond_update(
     for first in range(start, stop, BLOCK):
         n_rows = min(BLOCK, stop - first)
         for i in range(n_rows):
-            rows[i] = sums[pair[first + i, 0]] + sums[pair[first + i, 1]]
+            sum_rows(sums, pair[first + i, 0], sums, pair[first + i, 1], rows, i)
         update[:] = 0
         block_product(rows, 0, 0, output, update, 0, n_rows)
         for i in range(n_rows):
-            bonds[first + i] += update[i]
-            change[first + i] += update[i]
-            rows[i] = change[first + i]
+            add_row(bonds, first + i, update[i])
+            add_row(change, first + i, update[i])
+            set_row(rows, i, change[first + i])
         term[:] = 0
         block_product(rows, 0, 0, to_terms, term, 0, n_rows)
         for i in range(n_rows):
-            bond_terms[pair_bond[first + i], bond_column : bond_column + 2 * c] += term[i]
+            terms = bond_terms[pair_bond[first + i], bond_column : bond_column + 2 * c]
+            for j in range(2 * c):
+                terms[j] += term[i, j]
 
 
 @kernel(fastmath=LOOSE)
@@ -321,7 +325,7 @@ def angle_update_backward(
     last = angle_start[stop]
     for first in range(angle_start[start], last, BLOCK):
         n_rows = min(BLOCK, last - first)
-        gradient[:n_rows] = angle_gradient[first : first + n_rows]
+        copy_rows(angle_gradient, first, gradient, 0, n_rows)
         gate_backward(gradient, n_rows, scale, shift, normed, first, inverse, message, back)
         _first_layer_backward(
             first, n_rows, angles, short_atom, back, atom_gradient, atom_column, short_gradient,
@@ -339,10 +343,10 @@ def bond_gradient_backward(
     for first in range(start, stop, BLOCK):
         n_rows = min(BLOCK, stop - first)
         for i in range(n_rows):
-            rows[i] = short_gradient[pair[first + i, 0]] + short_gradient[pair[first + i, 1]]
-        target[:n_rows] = bond_gradient[first : first + n_rows]
+            sum_rows(short_gradient, pair[first + i, 0], short_gradient, pair[first + i, 1], rows, i)
+        copy_rows(bond_gradient, first, target, 0, n_rows)
         block_product(rows, 0, 0, projection_back, target, 0, n_rows)
-        bond_gradient[first : first + n_rows] = target[:n_rows]
+        copy_rows(target, 0, bond_gradient, first, n_rows)
 
 
 @kernel(fastmath=LOOSE)
@@ -365,12 +369,12 @@ def short_bond_backward(
     target = np.empty((BLOCK, k), bond_gradient.dtype)
     for first in range(start, stop, BLOCK):
         n_rows = min(BLOCK, stop - first)
-        rows[:n_rows] = bond_gradient[first : first + n_rows]
+        copy_rows(bond_gradient, first, rows, 0, n_rows)
         target[:] = 0
         block_product(rows, 0, 0, embedding_back, target, 0, n_rows)
         for i in range(n_rows):
-            basis_gradient[pair_bond[first + i]] += target[i]
-            rows[i] = weight_gradient[pair[first + i, 0]] + weight_gradient[pair[first + i, 1]]
+            add_row(basis_gradient, pair_bond[first + i], target[i])
+            sum_rows(weight_gradient, pair[first + i, 0], weight_gradient, pair[first + i, 1], rows, i)
         target[:] = 0
         block_product(rows, 0, 0, weights_back, target, 0, n_rows)
         for i in range(n_rows):

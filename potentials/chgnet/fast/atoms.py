@@ -9,6 +9,7 @@ import numpy as np
 from atomml.kernels.activations import LOOSE, gate_backward, gate_forward, silu_backward, silu_rows
 from atomml.kernels.compile import kernel
 from atomml.kernels.gemm import BLOCK, TILE_ROWS, block_product
+from atomml.kernels.rows import add_row, copy_rows, set_row, sum_rows
 
 
 @kernel(fastmath=LOOSE)
@@ -19,11 +20,11 @@ def project_rows(start: int, stop: int, rows: Any, panels: Any, bias: Any, resul
     target = np.empty((BLOCK, n_out), rows.dtype)
     for first in range(start, stop, BLOCK):
         n_rows = min(BLOCK, stop - first)
-        source[:n_rows] = rows[first : first + n_rows]
+        copy_rows(rows, first, source, 0, n_rows)
         for i in range(n_rows):
-            target[i] = bias
+            set_row(target, i, bias)
         block_product(source, 0, 0, panels, target, 0, n_rows)
-        result[first : first + n_rows] = target[:n_rows]
+        copy_rows(target, 0, result, first, n_rows)
 
 
 @kernel(fastmath=LOOSE)
@@ -32,9 +33,9 @@ def add_projected(start: int, stop: int, rows: Any, panels: Any, result: Any) ->
     target = np.empty((BLOCK, result.shape[1]), rows.dtype)
     for first in range(start, stop, BLOCK):
         n_rows = min(BLOCK, stop - first)
-        target[:n_rows] = result[first : first + n_rows]
+        copy_rows(result, first, target, 0, n_rows)
         block_product(rows, first, 0, panels, target, 0, n_rows)
-        result[first : first + n_rows] = target[:n_rows]
+        copy_rows(target, 0, result, first, n_rows)
 
 
 @kernel(fastmath=LOOSE)
@@ -102,7 +103,7 @@ def atom_convolution(
             row = pre[e]
             for j in range(2 * c):
                 row[j] = own[j] + other[j] + bond[j]
-            y[i] = bias
+            set_row(y, i, bias)
         silu_rows(pre[first : first + n_rows], hidden, n_rows)
         block_product(hidden, 0, 0, core, y, 0, n_rows)
         block_product(hidden, 0, c, gate, y, c, n_rows)
@@ -115,9 +116,9 @@ def atom_convolution(
                 total[j] += message[i, j] * weight[j]
     for first in range(start, stop, BLOCK):
         n_rows = min(BLOCK, stop - first)
-        message[:n_rows] = atoms[first : first + n_rows]
+        copy_rows(atoms, first, message, 0, n_rows)
         block_product(sums, first - start, 0, output, message, 0, n_rows)
-        new_atoms[first : first + n_rows] = message[:n_rows]
+        copy_rows(message, 0, new_atoms, first, n_rows)
 
 
 @kernel(fastmath=LOOSE)
@@ -156,7 +157,7 @@ def atom_convolution_backward(
     sums = np.zeros((stop - start + BLOCK, c), pre.dtype)
     for first in range(start, stop, BLOCK):
         n_rows = min(BLOCK, stop - first)
-        gradient[:n_rows] = atom_gradient[first : first + n_rows]
+        copy_rows(atom_gradient, first, gradient, 0, n_rows)
         block_product(gradient, 0, 0, output_back, sums[first - start : first - start + BLOCK], 0, n_rows)
     last = edge_start[stop]
     for first in range(edge_start[start], last, BLOCK):
@@ -225,11 +226,11 @@ def atom_convolution_scatter(
                 continue
             u = undirected[e]
             if short_of[u] < 0:
-                long_rows[n_long] = edge_gradient[e] + arriving
+                sum_rows(edge_gradient, e, edge_gradient, reverse[e], long_rows, n_long)
                 long_bonds[n_long] = u
                 n_long += 1
             else:
-                short_rows[n_short] = edge_gradient[e] + arriving
+                sum_rows(edge_gradient, e, edge_gradient, reverse[e], short_rows, n_short)
                 short_bonds[n_short] = short_of[u]
                 n_short += 1
             if n_long == BLOCK:
@@ -247,7 +248,7 @@ def _add_products_py(rows: Any, n_rows: int, panels: Any, where: Any, result: An
     target = np.zeros((BLOCK, result.shape[1]), rows.dtype)
     block_product(rows, 0, 0, panels, target, 0, n_rows)
     for i in range(n_rows):
-        result[where[i]] += target[i]
+        add_row(result, where[i], target[i])
 
 
 _add_products = kernel(_add_products_py, fastmath=LOOSE).dispatcher
@@ -309,7 +310,7 @@ def readout(
                 features[first + i, j] = x[i, j]
         for h in range(n_hidden):
             for i in range(n_rows):
-                pre[h, i] = biases[h]
+                set_row(pre[h], i, biases[h])
             block_product(x, 0, 0, layers[h], pre[h], 0, n_rows)
             silu_rows(pre[h], x, n_rows)
         for i in range(n_rows):
@@ -320,7 +321,7 @@ def readout(
             energies[first + i] = energy + last_bias
         for h in range(n_hidden - 1, -1, -1):
             silu_backward(pre[h], 0, x, n_rows)
-            pre[h] = x
+            copy_rows(x, 0, pre[h], 0, BLOCK)
             x[:] = 0
             block_product(pre[h], 0, 0, layers_back[h], x, 0, n_rows)
         for i in range(n_rows):

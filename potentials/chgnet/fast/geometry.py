@@ -10,6 +10,7 @@ import numpy as np
 from atomml.kernels.activations import EXACT, sine_cosine
 from atomml.kernels.compile import kernel
 from atomml.kernels.gemm import BLOCK, block_product
+from atomml.kernels.rows import copy_rows
 from atomml.potentials.chgnet.model import COSINE_SHRINK
 
 _ROOT_PI = 1 / math.sqrt(math.pi)
@@ -206,7 +207,7 @@ def radial_backward(
             e = edges[first + i]
             for j in range(c):
                 weight_rows[i, j] = edge_weight_gradient[e, j] + edge_weight_gradient[reverse[e], j]
-        back[:n_rows] = basis_gradient[first : first + n_rows]
+        copy_rows(basis_gradient, first, back, 0, n_rows)
         block_product(weight_rows, 0, 0, weights_back, back, 0, n_rows)
         for i in range(n_rows):
             gradient = 0.0
@@ -246,7 +247,7 @@ def geometry_backward(
     last = angle_start[stop]
     for first in range(angle_start[start], last, BLOCK):
         n_rows = min(BLOCK, last - first)
-        total[:n_rows] = basis_gradient[first : first + n_rows]
+        copy_rows(basis_gradient, first, total, 0, n_rows)
         block_product(angle_gradient, first, 0, embedding_back, total, 0, n_rows)
         for i in range(n_rows):
             row = first + i
