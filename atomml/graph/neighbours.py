@@ -204,21 +204,24 @@ def lexicographic_order(keys: Ints) -> Ints:
     The keys span few values: shifts between wrapped atoms are small. They differ from the true
     shifts by a constant of the pair of atoms, so both have the same order.
     """
-    order = np.arange(keys.shape[1])
-    if len(order) == 0:
-        return order
+    n = keys.shape[1]
+    order, moved = np.empty(n, dtype=np.int64), np.empty(n, dtype=np.int64)
+    for p in range(n):
+        order[p] = p
     for row in range(len(keys) - 1, -1, -1):
-        key = keys[row]
-        low = key.min()
-        start = np.zeros(key.max() - low + 2, dtype=np.int64)
-        for value in key:
-            start[value - low + 1] += 1
-        start = np.cumsum(start)
-        moved = np.empty_like(order)
-        for p in order:
-            moved[start[key[p] - low]] = p
-            start[key[p] - low] += 1
-        order = moved
+        low, high = 0, 0
+        for p in range(n):
+            low, high = min(low, keys[row, p]), max(high, keys[row, p])
+        start = np.zeros(high - low + 2, dtype=np.int64)
+        for p in range(n):
+            start[keys[row, p] - low + 1] += 1
+        for value in range(1, len(start)):
+            start[value] += start[value - 1]
+        for q in range(n):
+            p = order[q]
+            moved[start[keys[row, p] - low]] = p
+            start[keys[row, p] - low] += 1
+        order, moved = moved, order
     return order
 
 
@@ -285,8 +288,10 @@ def _pair_reverses(n_atoms: int, index: Ints, shift: Shifts, reverse: Ints) -> b
     end = np.zeros(n_atoms + 1, dtype=np.int64)
     for e in range(n_edges):
         end[index[0, e] + 1] += 1
-    end = np.cumsum(end)
-    reached = end[:-1].copy()
+    reached = np.zeros(n_atoms, dtype=np.int64)
+    for i in range(n_atoms):
+        end[i + 1] += end[i]
+        reached[i] = end[i]
     first = 0
     while first < n_edges:
         i, j = index[0, first], index[1, first]
