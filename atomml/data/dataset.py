@@ -17,7 +17,15 @@ from atomml.data.record import DIGEST_SIZE, encode_entry
 from atomml.errors import FileFormatError
 from atomml.files import sha256_file
 
-__all__ = ["ConcatDataset", "Dataset", "ListDataset", "Subset", "content_digest", "open_dataset"]
+__all__ = [
+    "ConcatDataset",
+    "Dataset",
+    "ListDataset",
+    "Subset",
+    "content_digest",
+    "link_digest",
+    "open_dataset",
+]
 
 
 class Dataset(Sequence[Entry], ABC):
@@ -201,12 +209,24 @@ class ConcatDataset(Dataset):
         return {name: sum(part[name] for part in counts) for name in LABELS}
 
 
+def link_digest(link: bytes, digest: bytes) -> bytes:
+    """The next link of the chain of SHA-256 that is the digest of a set.
+
+    A chain is carried on from 32 bytes, so a store keeps it as it grows.
+
+    Args:
+        link: The link before; empty for the first entry.
+        digest: Digest of the record of the next entry.
+    """
+    return hashlib.sha256(link + digest).digest()
+
+
 def content_digest(digests: Iterable[bytes]) -> str:
-    """SHA-256 of the digests of records, one after another."""
-    whole = hashlib.sha256()
+    """The chain of SHA-256 over the digests of records, in hexadecimal; "" for an empty set."""
+    link = b""
     for digest in digests:
-        whole.update(digest)
-    return whole.hexdigest()
+        link = link_digest(link, digest)
+    return link.hex()
 
 
 def open_dataset(
