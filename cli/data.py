@@ -101,12 +101,12 @@ def run_import(name: str, argv: Sequence[str]) -> int:
     if not found.to:
         raise OptionError("Say where to write with --to NAME.lmdb.")
     from atomml.cli.display import Progress, logging_to_stderr
-    from atomml.workflows.data_import import data_import
+    from atomml.workflows.data_import import import_data
 
     progress = Progress("import", quiet=found.quiet)
     try:
         with logging_to_stderr(found.quiet, found.debug):
-            result = data_import(found.paths, found.to, ImportOptions(**values), listen=progress)
+            result = import_data(found.paths, found.to, ImportOptions(**values), listen=progress)
     finally:
         progress.close()
     _show_import(found, result)
@@ -191,10 +191,10 @@ def run_split(name: str, argv: Sequence[str]) -> int:
     if not found.to:
         raise OptionError("Say where the sets go with --to FOLDER.")
     from atomml.cli.display import logging_to_stderr
-    from atomml.workflows.data_split import data_split
+    from atomml.workflows.data_split import split_data
 
     with logging_to_stderr(found.quiet, found.debug):
-        result = data_split(found.paths, found.to, SplitOptions(**values))
+        result = split_data(found.paths, found.to, SplitOptions(**values))
     _show_split(found, result)
     return 0
 

@@ -15,7 +15,7 @@ from atomml.options import option
 if TYPE_CHECKING:
     from atomml.data.leakage import Leak
 
-__all__ = ["SPLIT_FILE", "SplitOptions", "SplitResult", "data_split"]
+__all__ = ["SPLIT_FILE", "SplitOptions", "SplitResult", "split_data"]
 
 SPLIT_FILE = "split.json"
 """What a folder of sets holds beside them: options, seed, indices, leaks."""
@@ -58,7 +58,7 @@ class SplitResult:
     record: dict[str, Any]
 
 
-def data_split(
+def split_data(
     paths: str | Path | Sequence[str | Path], to: str | Path, options: SplitOptions | None = None
 ) -> SplitResult:
     """Split sets of labelled structures; each part is a store.
