@@ -101,12 +101,12 @@ def run_import(name: str, argv: Sequence[str]) -> int:
     if not found.to:
         raise OptionError("Say where to write with --to NAME.lmdb.")
     from atomml.cli.display import Progress, logging_to_stderr
-    from atomml.workflows.data_import import data_import
+    from atomml.workflows.data_import import import_data
 
     progress = Progress("import", quiet=found.quiet)
     try:
         with logging_to_stderr(found.quiet, found.debug):
-            result = data_import(found.paths, found.to, ImportOptions(**values), listen=progress)
+            result = import_data(found.paths, found.to, ImportOptions(**values), listen=progress)
     finally:
         progress.close()
     _show_import(found, result)
@@ -173,4 +173,46 @@ def _remark(source: Mapping[str, Any]) -> str:
 
 def run_split(name: str, argv: Sequence[str]) -> int:
     """``atomml data split FILES --to FOLDER``."""
-    raise NotImplementedError
+    from atomml.workflows.data_split import SplitOptions
+
+    parser = Parser(
+        "atomml data split",
+        "Deal a set out to train.lmdb, valid.lmdb and test.lmdb, and say what one shares with another.",
+    )
+    parser.add_argument("paths", nargs="*", metavar="FILE", help="stores and files; one set together")
+    parser.add_argument("--to", metavar="FOLDER", help="where the sets go")
+    specs = option_specs(SplitOptions)
+    add_flags(parser, specs, "options of data split")
+    add_control_flags(parser)
+    found = parser.parse(argv)
+    values = resolve_flags(specs, found, "data split", extra=("paths", "to"))
+    if not found.paths:
+        raise OptionError("atomml data split needs a set: name a store or a file.")
+    if not found.to:
+        raise OptionError("Say where the sets go with --to FOLDER.")
+    from atomml.cli.display import logging_to_stderr
+    from atomml.workflows.data_split import split_data
+
+    with logging_to_stderr(found.quiet, found.debug):
+        result = split_data(found.paths, found.to, SplitOptions(**values))
+    _show_split(found, result)
+    return 0
+
+
+def _show_split(found: argparse.Namespace, result: Any) -> None:
+    from atomml.cli.display import print_json, say, table
+
+    if found.json:
+        print_json({key: value for key, value in result.record.items() if key != "indices"})
+    elif not found.quiet:
+        say(table(["set", "entries"], [list(pair) for pair in result.sizes.items()]).rstrip("\n"))
+        if result.n_left_out:
+            say(f"{result.n_left_out} entries lie in the gaps between stretches of time and are left out")
+        columns = ["from", "to", "exact", "near", "near in time", "same formula", "of"]
+        rows = [
+            [leak.first, leak.second, leak.exact, leak.near, leak.in_time, leak.same_formula, leak.n_entries]
+            for leak in result.leaks
+        ]
+        say("entries with a counterpart in another set:")
+        say(table(columns, rows).rstrip("\n"))
+        say(f"written to {result.folder}/ (split.json)")

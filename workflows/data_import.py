@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from atomml.data.import_parts import PartReport, PartTask
     from atomml.data.sources import Source
 
-__all__ = ["ImportOptions", "ImportResult", "data_import", "planned_sources"]
+__all__ = ["ImportOptions", "ImportResult", "import_data", "planned_sources"]
 
 _MOST_LISTED = 1000  # conflicts and refusals kept one by one; beyond it they are only counted
 
@@ -103,7 +103,7 @@ def planned_sources(
     return find_sources(expanded, file_format)
 
 
-def data_import(
+def import_data(
     paths: str | Path | Sequence[str | Path],
     to: str | Path,
     options: ImportOptions | None = None,

@@ -62,6 +62,7 @@ def read_entry(atoms: Atoms, keys: LabelKeys, source: str, frame: int) -> Entry:
     group = found.text(keys.group_key, _GROUP_KEYS)
     trajectory = found.text(keys.trajectory_key, _TRAJECTORY_KEYS)
     weight = found.weight()
+    method = found.text(AUTO, _METHOD_KEYS)
     return Entry(
         atoms=_bare(atoms, found.used, keys, where),
         labels=labels,
@@ -70,7 +71,7 @@ def read_entry(atoms: Atoms, keys: LabelKeys, source: str, frame: int) -> Entry:
         group=group,
         trajectory=trajectory,
         weight=weight,
-        method=found.text(AUTO, _METHOD_KEYS),
+        method=method,
     )
 
 
@@ -151,14 +152,14 @@ class _Found:
     def energy(self) -> float | None:
         """Total energy, eV."""
         factor = ENERGY[self._keys.energy_unit] * (len(self._atoms) if self._keys.energy_per_atom else 1)
-        array = self._label("energy", lambda _, value: self._numbers("energy", value, (1,)) * factor)
+        array = self._label("energy", lambda name, value: self._numbers(name, value, (1,)) * factor)
         return None if array is None else float(array[0])
 
     def forces(self) -> NDArray[np.float64] | None:
         """``(n_atoms, 3)`` eV/Å."""
         factor = FORCE[self._keys.forces_unit]
         shape = (len(self._atoms), 3)
-        return self._label("forces", lambda _, value: self._numbers("forces", value, shape) * factor)
+        return self._label("forces", lambda name, value: self._numbers(name, value, shape) * factor)
 
     def magmoms(self) -> NDArray[np.float64] | None:
         """``(n_atoms,)`` μB."""
@@ -166,7 +167,7 @@ class _Found:
         named = self._named
         if self._keys.magmoms_key == AUTO:  # ASE's own `magmom` is the total moment, a number
             self._named = {k: v for k, v in named.items() if np.ndim(v) or k.lower() != "magmom"}
-        found = self._label("magmoms", lambda _, value: self._numbers("magmoms", value, shape))
+        found = self._label("magmoms", lambda name, value: self._numbers(name, value, shape))
         self._named = named
         return found
 
