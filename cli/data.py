@@ -30,6 +30,7 @@ class Subcommand(NamedTuple):
 
 SUBCOMMANDS = {
     "import": Subcommand("atomml.cli.data:run_import", "files and folders of calculations into one store"),
+    "label": Subcommand("atomml.cli.data_label:run_label", "energies and forces by PySCF, xTB or a model"),
     "split": Subcommand("atomml.cli.data:run_split", "training, validation and test sets without leaks"),
 }
 

@@ -54,6 +54,8 @@ class PyscfEngine:
             raise MissingExtraError.for_extra("pyscf", "pyscf") from error
         self._functional, self._basis, self._settings = functional, basis, settings
         self._is_mp2 = functional == "mp2"
+        if self._is_mp2 and settings.density_fit:
+            raise OptionError(f"mp2/{basis}: PySCF has no forces for MP2 with density fitting: leave it off.")
         self._xc = "hf" if self._is_mp2 else functional
         with _quiet():
             self._xc, self._dispersion = _checked_functional(self._xc, f"{functional}/{basis}")

@@ -2,8 +2,27 @@
 
 from __future__ import annotations
 
-from atomml.graph.atom_graph import AtomGraph, BondGraph
-from atomml.graph.batching import collate
-from atomml.graph.builder import GraphBuilder, build_graph
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from atomml.graph.atom_graph import AtomGraph, BondGraph
+    from atomml.graph.batching import collate
+    from atomml.graph.builder import GraphBuilder, build_graph
 
 __all__ = ["AtomGraph", "BondGraph", "GraphBuilder", "build_graph", "collate"]
+
+_HOME = {
+    "AtomGraph": "atom_graph",
+    "BondGraph": "atom_graph",
+    "GraphBuilder": "builder",
+    "build_graph": "builder",
+    "collate": "batching",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Load a graph class at first use: to read and check structures, torch is not needed."""
+    if name not in _HOME:
+        raise AttributeError(f"module 'atomml.graph' has no attribute {name!r}")
+    return getattr(import_module(f"atomml.graph.{_HOME[name]}"), name)
