@@ -1,4 +1,8 @@
-"""Atoms in, AtomGraph out: neighbours, bond graphs, batches and interoperation."""
+"""Atoms in, AtomGraph out: neighbours, bond graphs, batches and interoperation.
+
+Graphs are made of torch's tensors, which take a second to import; checks of structures need none
+of it, and the processes that read data only check.
+"""
 
 from __future__ import annotations
 
@@ -22,7 +26,7 @@ _HOME = {
 
 
 def __getattr__(name: str) -> Any:
-    """Load a graph class at first use: to read and check structures, torch is not needed."""
+    """Load a public name from its home at first use."""
     if name not in _HOME:
         raise AttributeError(f"module 'atomml.graph' has no attribute {name!r}")
     return getattr(import_module(f"atomml.graph.{_HOME[name]}"), name)

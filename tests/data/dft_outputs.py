@@ -23,7 +23,8 @@ def _rows(array: Any, tag: str = "v") -> str:
 def _structure(atoms: Atoms, name: str = "") -> str:
     attribute = f' name="{name}"' if name else ""
     return (
-        f'<structure{attribute}><crystal><varray name="basis">\n{_rows(atoms.cell.array)}</varray></crystal>\n'
+        f"<structure{attribute}><crystal>"
+        f'<varray name="basis">\n{_rows(atoms.cell.array)}</varray></crystal>\n'
         f'<varray name="positions">\n{_rows(atoms.get_scaled_positions(wrap=False))}</varray></structure>\n'
     )
 
@@ -31,7 +32,7 @@ def _structure(atoms: Atoms, name: str = "") -> str:
 def vasprun(
     path: Path, frames: Sequence[Atoms], steps: Sequence[int], nelm: int = 60, finished: bool = True
 ) -> Path:
-    """``vasprun.xml`` whose ionic steps took ``steps`` electronic ones; cut in the last one if not finished."""
+    """``vasprun.xml`` whose ionic steps took ``steps`` electronic ones; cut in the last if not finished."""
     symbols = "".join(f"<rc><c>{symbol}</c><c>1</c></rc>" for symbol in frames[0].symbols)
     text = (
         '<?xml version="1.0" encoding="ISO-8859-1"?>\n<modeling>\n'
@@ -68,7 +69,7 @@ def outcar(
     text = (
         f" vasp.{version}.3.0\n POTCAR:    PAW_PBE {first.symbols[0]} 22Jun2005\n"
         f" POTCAR:    PAW_PBE {first.symbols[0]} 22Jun2005\n   ions per type =              {len(first)}\n"
-        "   NKPTS =      1   k-points in BZ     NKDIM =      1   number of bands    NBANDS=      1\n"
+        "   k-points    NKPTS =      1   k-points in BZ     NKDIM =      1   number of bands    NBANDS= 1\n"
         " k-points in reciprocal lattice and weights: K\n   0.0 0.0 0.0   1.0\n"
         f"   ISPIN  =      1    spin polarized calculation?\n   NELM   =     {nelm};   NELMIN=  2\n"
         "   ENCUT  =  520.0 eV\n   GGA     =    PE    GGA type\n\n"
