@@ -268,7 +268,7 @@ N_MANY = 60
 
 def _start(*more: str) -> subprocess.Popen[str]:
     argv = [sys.executable, "-m", "atomml.cli.main", *COMMAND, *more]
-    return subprocess.Popen(argv, stderr=subprocess.PIPE, text=True)
+    return subprocess.Popen(argv, stderr=subprocess.PIPE, text=True, start_new_session=True)
 
 
 @pytest.mark.slow
@@ -285,7 +285,10 @@ def test_a_job_killed_with_9_goes_on_to_the_same_bytes_and_does_nothing_twice(he
             while process.poll() is None and _labels_done("run") < target:
                 time.sleep(0.005)
             workers = _children(process.pid)
-            process.send_signal(number)
+            if number == signal.SIGINT:  # a terminal sends Ctrl-C to the whole group
+                os.killpg(process.pid, number)
+            else:
+                process.send_signal(number)
             err = process.communicate(timeout=60)[1]
         assert process.returncode == code, err
         assert "Traceback" not in err

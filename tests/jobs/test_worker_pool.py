@@ -109,13 +109,20 @@ def test_workers_leave_when_their_parent_is_killed_even_in_the_middle_of_a_task(
     path = tmp_path / "pid"
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path))}
     with subprocess.Popen(
-        [sys.executable, "-c", code, str(path)], env=environment, stderr=subprocess.DEVNULL
+        [sys.executable, "-c", code, str(path)],
+        env=environment,
+        stderr=subprocess.PIPE,
+        text=True,
+        start_new_session=True,
     ) as parent:
         assert _until(lambda: path.exists() and path.read_text())
         worker = int(path.read_text())
         assert _lives(worker)
-        parent.send_signal(number)
+        os.killpg(parent.pid, number)  # as a terminal does at Ctrl-C
+        assert parent.stderr is not None
+        said = parent.stderr.read()
     assert _until(lambda: not _lives(worker))
+    assert said.count("Traceback") == (number == signal.SIGINT)  # the parent's; workers do not hear of it
 
 
 def test_workers_that_never_start_are_an_error_and_not_an_endless_loop(
