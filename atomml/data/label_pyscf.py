@@ -9,11 +9,13 @@ integrated on a level-1 grid, as is usual: the default grid is 10 times slower a
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from importlib.util import find_spec
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["PyscfEngine"]
 
 _NLC_GRID = 1
+_BASIS_NAME = re.compile(r"[a-z0-9][a-z0-9+*(),_-]*", re.ASCII)
 _BEYOND = ("ccsd", "ccsd(t)", "ccsdt", "mp3", "mp4", "casscf", "fci")
 
 
@@ -60,6 +63,7 @@ class PyscfEngine:
         with _quiet():
             self._xc, self._dispersion = _checked_functional(self._xc, f"{functional}/{basis}")
             self._has_nlc = self._xc != "hf" and _has_nlc(functional)
+        _check_basis_name(basis, f"{functional}/{basis}")
         _check_basis(basis, "H", f"{functional}/{basis}")
         parts = [f"{functional}/{basis}"]
         parts += [f"grid={settings.grid}"] if self._xc != "hf" else []
@@ -112,6 +116,7 @@ class PyscfEngine:
         from ase.units import Bohr
         from pyscf import dft, gto, scf
 
+        _check_basis_name(self._basis, self.method)
         charge, spin = charge_and_spin(atoms)
         molecule = gto.Mole()
         molecule.atom = [
@@ -204,6 +209,17 @@ def _has_nlc(functional: str) -> bool:
 
     xc, nlc, _ = parse_dft(functional)
     return nlc is not False and bool(libxc.is_nlc(xc))
+
+
+def _check_basis_name(basis: str, method: str) -> None:
+    """Refuse what PySCF would read as a file or as text: it evaluates what stands there as Python."""
+    if not _BASIS_NAME.fullmatch(basis):
+        raise OptionError(f"{method!r:.80}: a basis set is named by letters, digits and -+*(),_ alone.")
+    if Path(basis).is_file():
+        raise OptionError(
+            f"{method}: PySCF would read the file {basis} of the current folder for the basis set, and run "
+            "what stands in it: rename the file."
+        )
 
 
 @lru_cache(maxsize=512)

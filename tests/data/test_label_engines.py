@@ -6,6 +6,8 @@ import os
 import sys
 import warnings
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -266,6 +268,7 @@ def test_charges_that_are_no_whole_numbers_are_refused() -> None:
         ("", OptionError, "no method ''"),
         ("pbe/", OptionError, "no method"),
         ("pbe/def2/svp", OptionError, "no method"),
+        ("hf/sto 3g", OptionError, "a basis set is named by"),
         ("nonsense/sto-3g", OptionError, "no functional 'nonsense'"),
         ("b2plyp/sto-3g", OptionError, "no functional"),
         ("wb97x-d3/sto-3g", OptionError, "no functional"),
@@ -277,6 +280,35 @@ def test_charges_that_are_no_whole_numbers_are_refused() -> None:
 def test_methods_that_do_not_exist_are_refused(method: str, kind: type[InputError], sentence: str) -> None:
     with pytest.raises(kind, match=sentence):
         engine_of(method)
+
+
+BASIS_THAT_RUNS = """#BASIS SET: (1s) -> [1s]
+H    S
+(__import__('pathlib').Path('ran').touch(),1.0) 1.0
+END
+"""
+
+
+def test_a_basis_set_is_a_name_and_never_a_file_or_text_that_pyscf_would_evaluate(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """PySCF itself does run it, which shows that the bait works."""
+    monkeypatch.chdir(tmp_path)
+    Path("bait").write_text(BASIS_THAT_RUNS)
+    Path("bait.nw").write_text(BASIS_THAT_RUNS)
+    for method in ("hf/bait", "hf/bait.nw", f"hf/{BASIS_THAT_RUNS}", "hf/sto-3g@3s", "hf/../bait", "hf/~"):
+        with pytest.raises(OptionError):
+            label(_water(), method)
+    Path("sto-3g").write_text(BASIS_THAT_RUNS)
+    with pytest.raises(OptionError, match="rename the file"):
+        label(_water(), "hf/sto-3g")
+    assert not Path("ran").exists()
+    Path("sto-3g").unlink()
+    Path("sto-3g").mkdir()  # a folder of that name is not read
+    assert label(_water(), "hf/sto-3g").energy is not None
+    with suppress(Exception):
+        pyscf.gto.basis.load("bait", "H")
+    assert Path("ran").exists()
 
 
 def test_mp2_with_density_fitting_is_refused_because_it_has_no_forces() -> None:
