@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from atomml.cli.data import EXIT_WITH_FAILURES, add_control_flags
-from atomml.cli.parsing import Parser, add_flags, resolve_flags
+from atomml.cli.parsing import Parser, add_flags, layers_of, resolve_flags
 from atomml.config import option_specs
 from atomml.errors import OptionError
 
@@ -37,6 +37,9 @@ def run_label(name: str, argv: Sequence[str]) -> int:
     add_control_flags(parser)
     found = parser.parse(argv)
     values = resolve_flags(specs, found, "data label", extra=("structures", "to"))
+    for _, layer in layers_of(found, "data label"):  # what is not on the command line may be in the file
+        found.paths = found.paths or [str(path) for path in layer.get("structures") or []]
+        found.to = found.to or layer.get("to")
     if not found.paths:
         raise OptionError("atomml data label needs structures: name files.")
     if found.dry_run:

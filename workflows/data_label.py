@@ -208,6 +208,10 @@ class _Job:
             timing={"total_s": time.perf_counter() - self.started},
             converged=result.converged,
         )
+        if run.kept:
+            from atomml.report import render_run
+
+            render_run(run.path)
         if result.n_failed == result.n_structures > 0:
             raise RunFailedError(f"No structure could be labelled; the first: {result.failures[0]['error']}")
         return result

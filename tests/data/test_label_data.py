@@ -340,6 +340,9 @@ def test_the_command_labels_says_what_failed_and_leaves_by_the_right_code(
     assert main([*command, "--to", "set.lmdb"]) == 2
     assert main([*command]) == 2
     assert main(["data", "label", "--method", "gfn2", "--to", "set.lmdb"]) == 2
+    before = StoreDataset("set.lmdb").digest
+    assert main(["data", "label", "--config", "label-mixed/config.yaml", "--overwrite", "--quiet"]) == 3
+    assert StoreDataset("set.lmdb").digest == before
     failing = ["data", "label", "water.extxyz@0", "--method", "gfn2", "--max-cycle", "1", "--to", "x.lmdb"]
     assert main(failing) == 1
     assert "No structure could be labelled" in capsys.readouterr().err
@@ -354,6 +357,7 @@ def test_the_summary_follows_the_published_schema(here: Path, thread: Executor) 
     jsonschema.validate(result.summary, summary_schema())
     events = [event for event in read_events("run") if event["event"] == "label"]
     assert [event["step"] for event in events] == list(range(1, 9))
+    assert "gfn2 accuracy=0.1" in Path("run/report.html").read_text()
     assert all(event["of"] == 8 and event["remaining_s"] >= 0 for event in events)
 
 
