@@ -11,6 +11,7 @@ __all__ = [
     "CheckpointError",
     "FileFormatError",
     "InputError",
+    "LabelError",
     "MissingExtraError",
     "ModelError",
     "OptionError",
@@ -62,3 +63,7 @@ class MissingExtraError(InputError):
 
 class RunFailedError(AtomMLError):
     """A run that started well and failed: a blow-up, a model that gave NaN."""
+
+
+class LabelError(RunFailedError):
+    """A structure that got no label, such as one whose self-consistent field did not converge."""
