@@ -14,6 +14,8 @@ __all__ = ["UNIT_SUFFIXES", "Result", "quantity"]
 UNIT_SUFFIXES = {
     "eV_per_atom": "eV/atom",
     "meV_per_atom": "meV/atom",
+    "meV_per_A3": "meV/Å^3",
+    "meV_per_A": "meV/Å",
     "eV_per_A3": "eV/Å^3",
     "eV_per_A": "eV/Å",
     "A2_per_ps": "Å^2/ps",
