@@ -7,14 +7,16 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from atomml.workflows.comparison import compare
+    from atomml.workflows.evaluation import evaluate
     from atomml.workflows.molecular_dynamics import md
     from atomml.workflows.relaxation import relax
     from atomml.workflows.single_point import predict
 
-__all__ = ["compare", "md", "predict", "relax"]
+__all__ = ["compare", "evaluate", "md", "predict", "relax"]
 
 _HOME = {
     "compare": "comparison",
+    "evaluate": "evaluation",
     "md": "molecular_dynamics",
     "predict": "single_point",
     "relax": "relaxation",

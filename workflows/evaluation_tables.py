@@ -18,12 +18,13 @@ if TYPE_CHECKING:
     from atomml.data.error_statistics import Block
     from atomml.data.error_tally import ErrorTally
 
-__all__ = ["COLUMNS", "Structures", "error_tables"]
+__all__ = ["COLUMNS", "Structures", "error_tables", "shown_rows"]
 
 LINES = 50
 """Most lines of one kind in a table; what is rarer is put together."""
 
 OTHERS = "(others)"
+_KINDS = ("all", "element", "group", "force_range", "composition", "n_atoms")
 _GROUP_WORDS = {"": "(none)"}
 _INTERVALS = ("mae", "rmse", "mean_signed_error", "r_squared")
 COLUMNS = (
@@ -33,6 +34,8 @@ COLUMNS = (
     *("mae_difference", "mae_difference_low", "mae_difference_high", "verdict"),
 )
 """Columns of ``groups.csv``; ``kind`` is ``all``, ``element``, ``group``, ``composition`` ..."""
+_HEADINGS = {"mae": "MAE", "mae_low": "from", "mae_high": "to", "rmse": "RMSE", "r_squared": "R2"}
+_FURTHER = ("mean_signed_error", "max_error", "trivial_mae", "baseline_mae", "verdict")
 
 
 @dataclass
@@ -60,7 +63,7 @@ class Structures:
         self.keys.append((entry.source, entry.frame, len(atoms), self.compositions[-1], energy, place))
 
     def clusters(self, by_trajectory: bool) -> NDArray[np.int64]:
-        """Which structures are drawn together; numbered in an order that does not depend on that of the files."""
+        """Which structures are drawn together; their numbers do not depend on the order of the files."""
         import numpy as np
 
         order = sorted(range(len(self)), key=lambda place: self.keys[place])
@@ -93,6 +96,7 @@ def error_tables(
         bootstrap: The resamples; both models see the same ones, so that what makes a structure hard
             for either cancels in the difference.
     """
+    from atomml.data.error_tally import GPA, STRESS
     from atomml.data.resampled_errors import resampled_statistics
 
     blocks = _lines(model, structures)
@@ -113,6 +117,8 @@ def error_tables(
             pair = samples[block.key], their_samples[block.key]
             record |= _comparison(record, theirs[block.key], pair, n_units)
         records.append(_without_nan(record))
+        if record["quantity"] == STRESS and record["kind"] == "all":
+            records.append(_without_nan(_scaled(record, "stress_meV_per_A3", 1000 / GPA)))
     return [{name: record.get(name) for name in COLUMNS} for record in records]
 
 
@@ -129,6 +135,8 @@ def _lines(tally: ErrorTally, structures: Structures) -> list[Block]:
     """Every line of the tables, in the order in which they are shown."""
     import numpy as np
 
+    from atomml.data.error_tally import QUANTITIES
+
     blocks = {block.key: block for block in tally.blocks()}
     for whole in [block for block in blocks.values() if block.kind == "all"]:
         for kind, names in structures.kinds().items():
@@ -137,14 +145,9 @@ def _lines(tally: ErrorTally, structures: Structures) -> list[Block]:
                 part = whole.of(kind, name, column == name)
                 if len(part.structures):
                     blocks[part.key] = part
-    from atomml.data.error_tally import QUANTITIES
-
     order = {name: place for place, name in enumerate(QUANTITIES)}
     kinds = {kind: place for place, kind in enumerate(_KINDS)}
     return sorted(blocks.values(), key=lambda b: (kinds[b.kind], order[b.quantity], _natural(b.name)))
-
-
-_KINDS = ("all", "element", "group", "force_range", "composition", "n_atoms")
 
 
 def _natural(name: str) -> tuple[int, float, str]:
@@ -173,10 +176,19 @@ def _record(block: Block, samples: NDArray[np.float64], n_units: int) -> dict[st
         "max_error": largest_error(block.rows),
     }
     for number, (name, value) in enumerate(zip(_INTERVALS, statistics_of(sums[: len(SUMS)]), strict=True)):
+        if name == "mean_signed_error" and not _has_sign(block):
+            continue
         record[name] = float(value)
         if math.isfinite(value):
             record[f"{name}_low"], record[f"{name}_high"] = interval(samples[:, number], n_units)
     return record
+
+
+def _has_sign(block: Block) -> bool:
+    """Whether a mean of errors says more than that lengths are positive or that a fit has no bias."""
+    if block.quantity.startswith("shifted"):
+        return block.kind != "all"
+    return not block.quantity.startswith(("force_vectors", "force_angles"))
 
 
 def _comparison(
@@ -200,8 +212,32 @@ def _comparison(
     }
 
 
+def _scaled(record: Mapping[str, Any], quantity: str, factor: float) -> dict[str, Any]:
+    """The same line in another unit."""
+    same = ("r_squared", "skill")
+    return {
+        name: value * factor if isinstance(value, float) and not name.startswith(same) else value
+        for name, value in record.items()
+    } | {"quantity": quantity}
+
+
 def _without_nan(record: dict[str, Any]) -> dict[str, Any]:
     return {
         name: None if isinstance(value, float) and not math.isfinite(value) else value
         for name, value in record.items()
     }
+
+
+def _rounded(value: Any) -> Any:
+    """Four significant digits: an error has no more."""
+    return f"{value:.4g}" if isinstance(value, float) else value
+
+
+def shown_rows(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """The lines of whole quantities for a terminal; ``from`` and ``to`` bound the MAE."""
+    columns = {**_HEADINGS, **{name: name.replace("_", " ") for name in _FURTHER}}
+    return [
+        {"quantity": line["quantity"], "structures": line["n_structures"]}
+        | {heading: _rounded(line[name]) for name, heading in columns.items()}
+        for line in errors
+    ]

@@ -39,7 +39,7 @@ class Bootstrap:
     seed: int = 0
 
     def weights(self) -> Iterator[NDArray[np.float64]]:
-        """How often each structure is in each resample: pieces ``(n_in_piece, n_structures)`` of the whole."""
+        """How often each structure is in each resample, piece by piece ``(n_in_piece, n_structures)``."""
         n_clusters = int(self.clusters.max()) + 1 if len(self.clusters) else 0
         rng = np.random.default_rng(self.seed)
         piece = max(1, _CHUNK // max(1, n_clusters))
@@ -70,7 +70,7 @@ def interval(samples: ArrayLike, n_units: int) -> tuple[float, float]:
 
 
 def verdict(low: float, high: float) -> str:
-    """``better``, ``worse`` or ``not distinguishable``: whether an interval of a difference of errors excludes 0."""
+    """Whether an interval of a difference of errors excludes 0: ``better``, ``worse`` or neither."""
     if high < 0:
         return "better"
     if low > 0:

@@ -139,12 +139,13 @@ def fit_element_shifts(fractions: ArrayLike, errors: ArrayLike) -> tuple[NDArray
     value, the rank, is then below the number of elements.
     """
     matrix = np.asarray(fractions, dtype=np.float64)
-    shifts, _, rank, _ = np.linalg.lstsq(matrix, np.asarray(errors, dtype=np.float64), rcond=_RANK_LIMIT)
-    return shifts, int(rank)
+    target = np.asarray(errors, dtype=np.float64)
+    shifts, _, rank, _ = np.linalg.lstsq(matrix, target, rcond=_RANK_LIMIT)
+    return np.asarray(shifts, dtype=np.float64), int(rank)
 
 
 def fractions_of(counts: Sequence[dict[int, int]]) -> tuple[list[int], NDArray[np.float64]]:
-    """The atomic numbers that occur, ascending, and the fraction ``(n, n_elements)`` of each in a structure."""
+    """The atomic numbers that occur, ascending, and ``(n, n_elements)`` their fractions in each structure."""
     numbers = sorted({number for one in counts for number in one})
     place = {number: column for column, number in enumerate(numbers)}
     table = np.zeros((len(counts), len(numbers)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,7 +12,17 @@ from numpy.typing import NDArray
 from atomml.data.entry import Entry, Labels
 from atomml.data.error_statistics import Block, angles_between, error_sums, fit_element_shifts, fractions_of
 
-__all__ = ["ENERGY", "GPA", "QUANTITIES", "SHIFTED_ENERGY", "ErrorTally", "ShiftedEnergies", "check_labels", "full_range"]
+__all__ = [
+    "ENERGY",
+    "GPA",
+    "QUANTITIES",
+    "SHIFTED_ENERGY",
+    "STRESS",
+    "ErrorTally",
+    "ShiftedEnergies",
+    "check_labels",
+    "full_range",
+]
 
 ENERGY = "energy_meV_per_atom"
 SHIFTED_ENERGY = "shifted_energy_meV_per_atom"
@@ -39,7 +50,9 @@ def check_labels(entry: Entry) -> str | None:
         value = np.asarray(getattr(entry.labels, name), dtype=np.float64)
         shape = _SHAPES.get(name, (n_atoms, 3) if name == "forces" else (n_atoms,))
         if value.shape != shape:
-            return f"{entry.where}: the label {name} has the shape {value.shape}, not {shape}: correct the file."
+            return (
+                f"{entry.where}: the label {name} has the shape {value.shape}, not {shape}: correct the file."
+            )
         if not np.isfinite(value).all():
             return f"{entry.where}: the label {name} is NaN or infinite: compute it again or leave it out."
     return None
@@ -55,13 +68,13 @@ class ErrorTally:
     """Sums of a model's errors by quantity, element and range of force.
 
     Args:
-        force_ranges: Ascending edges, eV/Å, between which atoms are grouped by the size of their labelled force.
+        force_ranges: Ascending edges, eV/Å, that group atoms by the size of their labelled force.
     """
 
     def __init__(self, force_ranges: Sequence[float]) -> None:
         self._edges = np.asarray(force_ranges, dtype=np.float64)
         self._range_names = full_range(force_ranges)
-        self._rows: dict[tuple[str, str, str], tuple[list[int], list[NDArray[np.float64]]]] = {}
+        self._rows: dict[tuple[str, str, str], tuple[array[int], array[float]]] = {}
         self._energies: list[tuple[int, float, float, dict[int, int]]] = []
         self._stresses: list[NDArray[np.float64]] = []
         self._magmoms: list[NDArray[np.float64]] = []
@@ -90,7 +103,7 @@ class ErrorTally:
     def blocks(self) -> list[Block]:
         """The sums of every quantity as a whole, by element and by range of force."""
         found = [
-            Block(*key, np.asarray(places, dtype=np.int64), np.stack(rows))
+            Block(*key, np.array(places, dtype=np.int64), np.array(rows).reshape(len(places), -1))
             for key, (places, rows) in self._rows.items()
         ]
         energies = self.energies()
@@ -111,11 +124,18 @@ class ErrorTally:
         It says the mean energy per atom (for the shifted energy, the best energy for each element),
         no forces, the mean of each component of the stress and the mean magnetic moment of the labels.
         """
-        found = {name: _mean(values) / _mean(self._counts(name)) for name, values in self._zero.items() if values}
+        blocks = {block.key: block for block in self.blocks()}
+        found = {
+            name: sum(sizes) / float(blocks[name, "all", ""].rows[:, 0].sum())
+            for name, sizes in self._zero.items()
+            if sizes
+        }
         energies = self.energies()
         if energies is not None:
             reference = energies.reference
-            composition = reference - energies.fractions @ fit_element_shifts(energies.fractions, reference)[0]
+            composition = (
+                reference - energies.fractions @ fit_element_shifts(energies.fractions, reference)[0]
+            )
             found[ENERGY] = float(np.abs(reference - reference.mean()).mean())
             found[SHIFTED_ENERGY] = float(np.abs(composition).mean())
         if self._stresses:
@@ -126,14 +146,11 @@ class ErrorTally:
             found[MAGMOMS] = float(np.abs(magmoms - magmoms.mean()).mean())
         return found
 
-    def _counts(self, quantity: str) -> list[float]:
-        return [float(row[0]) for row in self._rows[quantity, "all", ""][1]]
-
     def _put(self, quantity: str, kind: str, name: str, place: int, row: NDArray[np.float64]) -> None:
         if row[0]:
-            places, rows = self._rows.setdefault((quantity, kind, name), ([], []))
+            places, rows = self._rows.setdefault((quantity, kind, name), (array("q"), array("d")))
             places.append(place)
-            rows.append(row)
+            rows.extend(row.tolist())
 
     def _add_energy(self, place: int, entry: Entry, predicted: float) -> dict[str, float | int | None]:
         n_atoms = len(entry.atoms)
@@ -249,7 +266,3 @@ class ShiftedEnergies:
             for e, r in zip(errors, self.reference, strict=True)
         ]
         return Block(SHIFTED_ENERGY if shifted else ENERGY, "all", "", self.structures, np.stack(rows))
-
-
-def _mean(values: Sequence[float]) -> float:
-    return float(np.mean(np.asarray(values)))
