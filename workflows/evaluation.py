@@ -73,7 +73,7 @@ class EvaluationResult(Result):
         mae_stress: Mean absolute error of the six components, GPa.
         mae_stress_meV_per_A3: The same in meV/Å³.
         mae_magmoms: Mean absolute error of the sizes of magnetic moments, μB.
-        element_shift_eV_per_atom: What was fitted: what the model's energy has too much for each atom.
+        element_shift_eV: What was fitted: what the model's energy has too much for each atom.
         n_labelled: Evaluated structures with each label.
         not_evaluated: Labels without an error, and why.
         errors: Statistics of each quantity, with intervals, the trivial predictor and the baseline.
@@ -94,7 +94,7 @@ class EvaluationResult(Result):
     mae_stress: float | None = quantity("GPa", default=None)
     mae_stress_meV_per_A3: float | None = None  # noqa: N815 (its unit, as the key has it)
     mae_magmoms: float | None = quantity("μB", default=None)
-    element_shift_eV_per_atom: dict[str, float] = field(default_factory=dict)  # noqa: N815
+    element_shift_eV: dict[str, float] = field(default_factory=dict)  # noqa: N815
     n_labelled: dict[str, int] = field(default_factory=dict)
     not_evaluated: dict[str, str] = field(default_factory=dict)
     errors: list[dict[str, Any]] = field(default_factory=list)

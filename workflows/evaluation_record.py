@@ -139,7 +139,7 @@ class EvaluationRecord:
         energies = self.tallies["model"].energies()
         if energies is None:
             return
-        result.element_shift_eV_per_atom = {
+        result.element_shift_eV = {
             chemical_symbols[number]: shift / 1000
             for number, shift in zip(energies.elements, energies.shifts.tolist(), strict=True)
         }

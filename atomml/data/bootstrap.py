@@ -46,7 +46,8 @@ class Bootstrap:
         for start in range(0, self.n_resamples, piece):
             n = min(piece, self.n_resamples - start)
             drawn = rng.integers(n_clusters, size=(n, n_clusters))
-            counts = np.stack([np.bincount(row, minlength=n_clusters) for row in drawn])
+            drawn += n_clusters * np.arange(n)[:, None]
+            counts = np.bincount(drawn.ravel(), minlength=n * n_clusters).reshape(n, n_clusters)
             yield counts[:, self.clusters].astype(np.float64)
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atomml.report.plots import Series, histogram, line_plot, parity_plot
-from atomml.report.quantities import label_of, split_unit
+from atomml.report.quantities import label_of, with_unit
 from atomml.report.report import Report
 from atomml.report.run_folder import Columns, Run
 from atomml.report.trajectory import sample_extxyz
@@ -19,7 +19,7 @@ __all__ = ["SHOWN_RESULTS", "evaluate"]
 SHOWN_RESULTS = frozenset(
     {
         *("errors", "groups", "worst", "failed"),
-        *("element_shift_eV_per_atom", "n_labelled", "not_evaluated"),
+        *("element_shift_eV", "n_labelled", "not_evaluated"),
     }
 )
 """Results that this recipe shows itself."""
@@ -46,6 +46,7 @@ def evaluate(run: Run, report: Report) -> None:
     """Tables of errors, plots of them, and which structures are worst."""
     lines = list(run.results.get("errors") or [])
     _whole(lines, report)
+    _against_trivial(lines, report)
     _against_baseline(run, lines, report)
     _notes(run, report)
     _plots(run, report)
@@ -59,15 +60,14 @@ def evaluate(run: Run, report: Report) -> None:
 def _whole(lines: Sequence[Line], report: Report) -> None:
     rows = [
         [
-            *(label_of(line["quantity"]), split_unit(line["quantity"])[1], line["n_structures"]),
+            *(with_unit(line["quantity"]), line["n_structures"]),
             *(line["mae"], _interval(line, "mae"), line["rmse"], _interval(line, "rmse")),
             *(line["mean_signed_error"], line["r_squared"], line["max_error"]),
-            *(line["trivial_mae"], line["skill"]),
         ]
         for line in lines
     ]
-    columns = ["quantity", "unit", "structures", "mae", "95 % interval", "rmse", "95 % interval"]
-    columns += ["mean signed error", "R²", "largest", "MAE of a trivial predictor", "skill"]
+    columns = ["quantity", "structures", "mae", "95 % interval", "rmse", "95 % interval"]
+    columns += ["mean signed error", "R²", "largest"]
     if rows:
         report.table("Errors", columns, rows)
         report.text("What the errors mean", _MEANING)
@@ -84,28 +84,37 @@ _MEANING = (
 )
 
 
+def _against_trivial(lines: Sequence[Line], report: Report) -> None:
+    rows = [
+        [with_unit(line["quantity"]), line["mae"], line["trivial_mae"], line["skill"]]
+        for line in lines
+        if line["trivial_mae"] is not None
+    ]
+    if rows:
+        report.table("Compared with a trivial predictor", ["quantity", "mae", "trivial MAE", "skill"], rows)
+
+
 def _against_baseline(run: Run, lines: Sequence[Line], report: Report) -> None:
     rows = [
         [
-            *(label_of(line["quantity"]), split_unit(line["quantity"])[1]),
-            *(line["mae"], line["baseline_mae"], line["mae_difference"]),
+            *(with_unit(line["quantity"]), line["mae"], line["baseline_mae"], line["mae_difference"]),
             *(_interval(line, "mae_difference"), line["verdict"]),
         ]
         for line in lines
         if line.get("verdict")
     ]
     if rows:
-        columns = ["quantity", "unit", "mae", "baseline's MAE", "difference", "95 % interval", "verdict"]
+        columns = ["quantity", "mae", "baseline's MAE", "difference", "95 % interval", "verdict"]
         baseline = run.summary.get("baseline")
         name = baseline.get("name") if isinstance(baseline, Mapping) else run.config.get("baseline")
         report.table(f"Compared with {name}", columns, rows)
 
 
 def _notes(run: Run, report: Report) -> None:
-    shifts = run.results.get("element_shift_eV_per_atom")
+    shifts = run.results.get("element_shift_eV")
     if isinstance(shifts, Mapping) and shifts:
         rows = [[symbol, value] for symbol, value in shifts.items()]
-        report.table("Fitted shifts of the elements", ["element", "shift_eV_per_atom"], rows)
+        report.table("Fitted shifts of the elements", ["element", "shift_eV"], rows)
     counts, missing = run.results.get("n_labelled"), run.results.get("not_evaluated")
     if isinstance(counts, Mapping):
         reasons = missing if isinstance(missing, Mapping) else {}
@@ -214,7 +223,7 @@ def _by_part(title: str, kind: str, lines: Sequence[Line], report: Report) -> No
     for quantity in quantities:
         columns += [f"mae_{quantity}", "95 % interval"]
         if any(found.get((name, quantity), {}).get("verdict") for name in names):
-            columns += ["than the baseline"]
+            columns += ["verdict"]
     rows = []
     for name in names:
         own = [found[name, quantity] for quantity in quantities if (name, quantity) in found]
