@@ -65,7 +65,7 @@ def test_intervals_that_draw_atoms_would_be_far_too_narrow() -> None:
 
 @pytest.mark.parametrize("n", [5, 20])
 def test_of_normal_values_it_is_students_interval(n: int) -> None:
-    """The expanded percentiles of a mean are t * s / sqrt(n); 20,000 resamples leave 3% of noise in the tails."""
+    """The expanded percentiles of a mean are t * s / sqrt(n); 20,000 resamples leave 3% of noise."""
     values = np.random.default_rng(1).normal(size=n)
     low, high = interval(ratio_samples(values, np.ones(n), 0, 20_000), n)
     wanted = 2 * t.ppf(0.975, n - 1) * values.std(ddof=1) / np.sqrt(n)
