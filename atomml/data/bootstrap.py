@@ -19,7 +19,7 @@ __all__ = ["LEVEL", "Bootstrap", "interval", "verdict"]
 LEVEL = 0.95
 """Coverage that intervals aim at."""
 
-_CHUNK = 1 << 21  # weights that are held at once
+_CHUNK = 1 << 20  # weights that are held at once
 
 
 @dataclass(frozen=True)
