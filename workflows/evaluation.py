@@ -305,7 +305,8 @@ def _opened(data: Any, options: EvaluateOptions) -> tuple[Sequence[Entry], list[
         return open_dataset(list(data), LabelKeys.of(options)), [str(one) for one in data]
     if not isinstance(data[0], Entry):
         raise InputError(f"{type(data[0]).__name__} is no labelled structure: give files or entries.")
-    return data, ["structure"]
+    paths = [str(source["path"]) for source in getattr(data, "sources", []) if source.get("path")]
+    return data, paths or ["structure"]
 
 
 def _check_unchanged(run: RunFolder, entries: Sequence[Entry]) -> None:

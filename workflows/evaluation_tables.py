@@ -228,9 +228,11 @@ def _without_nan(record: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def _rounded(value: Any) -> Any:
-    """Four significant digits: an error has no more."""
-    return f"{value:.4g}" if isinstance(value, float) else value
+def _rounded(value: Any, mae: float) -> Any:
+    """Four significant digits, an error has no more; 0 for what rounding leaves of a mean that is none."""
+    if not isinstance(value, float):
+        return value
+    return "0" if abs(value) < 1e-6 * mae else f"{value:.4g}"
 
 
 def shown_rows(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -238,6 +240,6 @@ def shown_rows(errors: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     columns = {**_HEADINGS, **{name: name.replace("_", " ") for name in _FURTHER}}
     return [
         {"quantity": line["quantity"], "structures": line["n_structures"]}
-        | {heading: _rounded(line[name]) for name, heading in columns.items()}
+        | {heading: _rounded(line[name], line["mae"]) for name, heading in columns.items()}
         for line in errors
     ]

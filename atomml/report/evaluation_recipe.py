@@ -39,6 +39,8 @@ _MOST_FRAMES = 2000
 _SAMPLED_ATOMS = 30_000
 _SMALLEST_FORCE = 1e-3  # meV/Å; below it a logarithmic axis shows digits of the file, not physics
 
+_ROUNDING = 1e-6
+
 Line = Mapping[str, Any]
 
 
@@ -62,7 +64,7 @@ def _whole(lines: Sequence[Line], report: Report) -> None:
         [
             *(with_unit(line["quantity"]), line["n_structures"]),
             *(line["mae"], _interval(line, "mae"), line["rmse"], _interval(line, "rmse")),
-            *(line["mean_signed_error"], line["r_squared"], line["max_error"]),
+            *(_signed(line), line["r_squared"], line["max_error"]),
         ]
         for line in lines
     ]
@@ -254,6 +256,12 @@ def _failed(run: Run, report: Report) -> None:
     if found:
         names = ["input", "frame", "error"]
         report.table("Not evaluated", names, [[line.get(name) for name in names] for line in found])
+
+
+def _signed(line: Line) -> float | None:
+    """The mean error; 0 where it is the rounding that is left of it, as of forces that add up to nothing."""
+    value = line["mean_signed_error"]
+    return 0.0 if value is not None and abs(value) < _ROUNDING * line["mae"] else value
 
 
 def _interval(line: Line, name: str) -> str | None:
