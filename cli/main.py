@@ -37,6 +37,7 @@ COMMANDS = {
     "md": Command("atomml.cli.workflow", "molecular dynamics: NVE, NVT, NPT, ramps, exact resume"),
     "evaluate": Command("atomml.cli.workflow", "errors of a model against labelled data, with intervals"),
     "compare": Command("atomml.cli.compare", "one workflow with several models: one table and the spread"),
+    "data": Command("atomml.cli.data", "labelled data: import, report, label, split"),
     "models": Command("atomml.cli.models", "list, info, verify, add, remove"),
     "check": Command("atomml.cli.check", "the physics that every model must pass, as a table"),
     "convert": Command("atomml.cli.convert", "a peer's weights to a checkpoint of ours"),

@@ -15,7 +15,6 @@ from atomml.data.entry import LABELS, Entry
 from atomml.data.label_keys import LabelKeys, entries_of
 from atomml.data.record import DIGEST_SIZE, encode_entry
 from atomml.errors import FileFormatError
-from atomml.files import sha256_file
 
 __all__ = [
     "ConcatDataset",
@@ -238,8 +237,7 @@ def open_dataset(
     """The entries of files: ``.lmdb`` stores by memory map, any other file read whole into memory.
 
     Args:
-        paths: One file or several; ``FILE@INDEX`` is for :func:`atomml.data.structures.read_structures`
-            and not taken here.
+        paths: Files and folders; one or several. ``FILE@INDEX`` is not taken here.
         keys: Where labels stand in files other than stores; the usual names if None.
         unlabelled: Whether a file without any label is taken.
 
@@ -258,7 +256,10 @@ def _open(path: Path, keys: LabelKeys, unlabelled: bool) -> Dataset:
         from atomml.data.store import StoreDataset
 
         return StoreDataset(path)
-    from atomml.data.structures import read_structures
+    from atomml.data.sources import find_sources, read_source, source_record
 
-    entries = list(entries_of(read_structures(path), keys, unlabelled=unlabelled))
-    return ListDataset(entries, [{"path": str(path), "sha256": sha256_file(path)}])
+    entries: list[Entry] = []
+    sources, _ = find_sources([path])
+    for source in sources:
+        entries += entries_of(read_source(source), keys, unlabelled=unlabelled)
+    return ListDataset(entries, map(source_record, sources))

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from atomml.errors import InputError
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+    from atomml.data.structures import Frame
 
 __all__ = ["KeyLedger", "read_entry"]
 
@@ -36,6 +39,7 @@ _USUAL = {
 }
 _GROUP_KEYS = ("config_type", "configuration_type", "configtype", "group")
 _TRAJECTORY_KEYS = ("trajectory", "trajectory_id", "traj_id")
+_METHOD_KEYS = ("method", "level_of_theory", "functional")
 _WEIGHT_KEYS = ("config_weight", "weight")
 _VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])
 _ASYMMETRY = 0.01  # of the largest component; rounding in text files is far below, another tensor far above
@@ -58,6 +62,7 @@ def read_entry(atoms: Atoms, keys: LabelKeys, source: str, frame: int) -> Entry:
     group = found.text(keys.group_key, _GROUP_KEYS)
     trajectory = found.text(keys.trajectory_key, _TRAJECTORY_KEYS)
     weight = found.weight()
+    method = found.text(AUTO, _METHOD_KEYS)
     return Entry(
         atoms=_bare(atoms, found.used, keys, where),
         labels=labels,
@@ -66,6 +71,7 @@ def read_entry(atoms: Atoms, keys: LabelKeys, source: str, frame: int) -> Entry:
         group=group,
         trajectory=trajectory,
         weight=weight,
+        method=method,
     )
 
 
@@ -85,17 +91,21 @@ class KeyLedger:
         self._n_frames = 0
         self._source = ""
 
-    def see(self, atoms: Atoms) -> None:
-        """Take note of the keys of a structure."""
-        for name in _places(atoms):
-            self._seen.setdefault(name)
+    def entries(self, frames: Iterable[Frame], method: str = "") -> Iterator[Entry]:
+        """The entries of one file's frames; after the last, :meth:`check` is called.
 
-    def count(self, entry: Entry) -> None:
-        """Take note of the labels of an entry."""
-        self._n_frames += 1
-        self._source = entry.source
-        for name in entry.labels.names:
-            self._counts[name] += 1
+        Raises:
+            InputError: As :func:`atomml.data.label_keys.entry_of` and :meth:`check`.
+        """
+        for item in frames:
+            entry = read_entry(item.atoms, self._keys, str(item.path), item.index)
+            self._seen.update(dict.fromkeys(_places(item.atoms)))
+            self._n_frames += 1
+            self._source = entry.source
+            for name in entry.labels.names:
+                self._counts[name] += 1
+            yield replace(entry, method=method) if method and not entry.method else entry
+        self.check()
 
     def check(self) -> None:
         """After the last frame.
@@ -142,14 +152,14 @@ class _Found:
     def energy(self) -> float | None:
         """Total energy, eV."""
         factor = ENERGY[self._keys.energy_unit] * (len(self._atoms) if self._keys.energy_per_atom else 1)
-        array = self._label("energy", lambda _, value: self._numbers("energy", value, (1,)) * factor)
+        array = self._label("energy", lambda name, value: self._numbers(name, value, (1,)) * factor)
         return None if array is None else float(array[0])
 
     def forces(self) -> NDArray[np.float64] | None:
         """``(n_atoms, 3)`` eV/Å."""
         factor = FORCE[self._keys.forces_unit]
         shape = (len(self._atoms), 3)
-        return self._label("forces", lambda _, value: self._numbers("forces", value, shape) * factor)
+        return self._label("forces", lambda name, value: self._numbers(name, value, shape) * factor)
 
     def magmoms(self) -> NDArray[np.float64] | None:
         """``(n_atoms,)`` μB."""
@@ -157,7 +167,7 @@ class _Found:
         named = self._named
         if self._keys.magmoms_key == AUTO:  # ASE's own `magmom` is the total moment, a number
             self._named = {k: v for k, v in named.items() if np.ndim(v) or k.lower() != "magmom"}
-        found = self._label("magmoms", lambda _, value: self._numbers("magmoms", value, shape))
+        found = self._label("magmoms", lambda name, value: self._numbers(name, value, shape))
         self._named = named
         return found
 
