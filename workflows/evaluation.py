@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from atomml.config import as_config, build_options, option_units
 from atomml.data.label_keys import LabelKeys
-from atomml.errors import FileFormatError, InputError, OptionError, RunFailedError
+from atomml.errors import AtomMLError, FileFormatError, InputError, OptionError, RunFailedError
 from atomml.options import option
 from atomml.result import Result, quantity
 from atomml.run import RunFolder, open_run, read_events
@@ -210,7 +210,7 @@ class _Job:
                 item.error = self._problem(given)
             self.n_refused += item.error is not None
             if item.error is None:
-                self._attempt(self.evaluators["model"].prepare, item)
+                self._attempt("model", self.evaluators["model"].prepare, item)
             yield item
 
     def _problem(self, given: GivenStructure) -> str | None:
@@ -229,7 +229,7 @@ class _Job:
                 for item in batch:
                     item.results = None
                     if item.error is None:
-                        self._attempt(self.evaluators[who].prepare, item)
+                        self._attempt(who, self.evaluators[who].prepare, item)
             for part in batches(batch, self.options.batch_edges):
                 self._ask(who, [item for item in part if item.error is None])
             for item, outcome in zip(batch, outcomes, strict=True):
@@ -248,15 +248,20 @@ class _Job:
         evaluator = self.evaluators[who]
         try:
             evaluator.evaluate(items)
-        except Exception:  # a foreign calculator may raise anything
+        except self._failures(who):
             for item in items:
                 if item.results is None:
-                    self._attempt(lambda item: evaluator.evaluate([item]), item)
+                    self._attempt(who, lambda item: evaluator.evaluate([item]), item)
 
-    def _attempt(self, act: Any, item: Item) -> None:
+    def _failures(self, who: str) -> tuple[type[Exception], ...]:
+        """What a structure can be blamed for; a foreign calculator may raise anything, and ours only these."""
+        foreign = self.models[who].potential is None
+        return (Exception,) if foreign else (AtomMLError, MemoryError, RuntimeError)
+
+    def _attempt(self, who: str, act: Any, item: Item) -> None:
         try:
             act(item)
-        except Exception as error:  # the structure is listed with it
+        except self._failures(who) as error:  # the structure is listed with it
             what = " ".join(str(error).split()) or type(error).__name__
             assert item.given is not None
             item.error = what if what.startswith(item.given.label) else f"{item.given.label}: {what}"

@@ -214,15 +214,15 @@ def call(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str
 
 def test_the_command_prints_its_table_and_json(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     words = ["evaluate", "data.extxyz", "--model", "lj-argon"]
-    code, out, _ = call(capsys, *words)
-    assert code == 0
+    code, out, err = call(capsys, *words)
+    assert code == 0, err
     assert "forces_meV_per_A" in out
     assert "{" not in out
     assert "written to evaluate-data/" in out
-    code, out, _ = call(
+    code, out, err = call(
         capsys, *words, "--out", "b", "--json", "--baseline", "lj-argon", "--dtype", "float64"
     )
-    assert code == 0
+    assert code == 0, err
     summary: dict[str, Any] = json.loads(out)
     assert summary["results"]["errors"][0]["verdict"] == "not distinguishable"
     assert call(capsys, *words)[0] == 2  # the folder is there
@@ -233,8 +233,8 @@ def test_the_command_prints_its_table_and_json(here: Path, capsys: pytest.Captur
 
 
 def test_a_dry_run_counts_and_writes_nothing(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    code, out, _ = call(capsys, "evaluate", "data.extxyz", "--model", "lj-argon", "--dry-run", "--json")
-    assert code == 0
+    code, out, err = call(capsys, "evaluate", "data.extxyz", "--model", "lj-argon", "--dry-run", "--json")
+    assert code == 0, err
     assert json.loads(out)["structures"] == 24
     assert [path.name for path in here.iterdir()] == ["data.extxyz"]
 
