@@ -254,7 +254,7 @@ class _Job:
                     self._attempt(who, lambda item: evaluator.evaluate([item]), item)
 
     def _failures(self, who: str) -> tuple[type[Exception], ...]:
-        """What a structure can be blamed for; a foreign calculator may raise anything, and ours only these."""
+        """What a structure can be blamed for: a foreign calculator may raise anything, ours only these."""
         foreign = self.models[who].potential is None
         return (Exception,) if foreign else (AtomMLError, MemoryError, RuntimeError)
 
