@@ -24,6 +24,8 @@ _FIELDS = {  # field of the result: quantity, statistic
     "mae_stress_meV_per_A3": ("stress_meV_per_A3", "mae"),
     "mae_magmoms": ("magmoms_muB", "mae"),
 }
+_REFERENCE_RATIO, _REFERENCE_ERROR = 5.0, 50.0
+"""An energy error this many times what the shifts leave, and above so many meV/atom, is one of references."""
 _WORST_BY = {"energy": "shifted_energy_error_meV_per_atom", "forces": "max_force_error_meV_per_A"}
 _WORST_COLUMNS = ("input", "frame", "group", "formula", "n_atoms", *_WORST_BY.values(), "worst_atom")
 
@@ -119,16 +121,30 @@ class EvaluationRecord:
                 said.append(f"{total - count} of {total} structures have no label {name}.")
         for (who, name), count in self.unanswered.items():
             said.append(f"{sources[who]} gave no {name} for {count} structures with that label.")
-        energies = self.tallies["model"].energies()
-        if energies is not None and energies.rank < len(energies.elements):
-            said.append(
-                f"The compositions determine {energies.rank} of {len(energies.elements)} element shifts: "
-                "the shifts of single elements mean nothing, what they take from the energy does."
-            )
+        said += self._of_shifts()
         if self.failed:
             said.append(
                 f"{len(self.failed)} of {len(self.rows)} structures could not be evaluated; the first: "
                 f"{self.failed[0]['error']}"
+            )
+        return said
+
+    def _of_shifts(self) -> list[str]:
+        """What the fit of a constant for each element shows about the labels."""
+        energies = self.tallies["model"].energies()
+        if energies is None:
+            return []
+        said = []
+        whole, left = float(abs(energies.errors).mean()), float(abs(energies.shifted).mean())
+        if whole > _REFERENCE_RATIO * left and whole > _REFERENCE_ERROR:
+            said.append(
+                f"Of an energy error of {whole:.4g} meV/atom, {left:.4g} are left when each element may have "
+                "a constant: model and labels have other reference energies, so read the shifted energy."
+            )
+        if energies.rank < len(energies.elements):
+            said.append(
+                f"The compositions determine {energies.rank} of {len(energies.elements)} element shifts: "
+                "the shifts of single elements mean nothing, what they take from the energy does."
             )
         return said
 

@@ -43,6 +43,7 @@ def test_a_perfect_model_has_no_error(exact_entries: list[Entry], lj: Potential)
         assert error == pytest.approx(0, abs=1e-9)
     assert line(result, "forces_meV_per_A")["skill"] == pytest.approx(1)
     assert line(result, "energy_meV_per_atom")["r_squared"] == pytest.approx(1)
+    assert result.warnings == []
     assert result.converged
     assert result.n_structures == 24
     assert result.n_atoms == sum(len(entry.atoms) for entry in exact_entries)
@@ -62,6 +63,7 @@ def test_a_constant_for_each_element_is_found_and_taken_away(
     assert result.mae_energy == pytest.approx(np.abs(wanted).mean())
     assert line(result, "energy_meV_per_atom")["mean_signed_error"] == pytest.approx(np.mean(wanted))
     assert result.mae_shifted_energy == pytest.approx(0, abs=1e-7)
+    assert any("other reference energies" in warning for warning in result.warnings)
     assert result.mae_forces == pytest.approx(0, abs=1e-9)
 
 

@@ -177,6 +177,8 @@ def test_a_killed_run_goes_on_to_the_same_files(here: Path, root: Path, baseline
     assert done.returncode == -signal.SIGKILL
     assert (here / "killed/predictions.extxyz").stat().st_size > 0
     assert not (here / "killed/summary.json").exists()
+    with (here / "killed/predictions.extxyz").open("ab") as stream:  # a kill between a frame and its commit
+        stream.write(b"8\nLattice")
     assert main([*words, "--out", "killed", "--resume", "--quiet"]) == 3
     assert main([*words, "--out", "whole", "--quiet"]) == 3
     for name in FILES:
