@@ -127,4 +127,6 @@ def _prepared(folder: Path, names: Sequence[str], overwrite: bool) -> Path:
     folder.mkdir(exist_ok=True)
     for path in there:  # split.json first: without it, what is left is no split
         path.unlink()
+    for leftover in folder.glob(".*.lmdb.*.tmp"):  # of a split that was killed
+        leftover.unlink(missing_ok=True)
     return folder

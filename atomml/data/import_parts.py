@@ -97,7 +97,8 @@ def make_part(task: PartTask) -> PartReport:
     except MissingExtraError as error:  # may be there next time
         return PartReport(report.path, report.sha256, error=str(error), exit_code=error.exit_code)
     except AtomMLError as error:
-        report = PartReport(report.path, report.sha256, error=str(error), exit_code=error.exit_code)
+        report.part, report.n_entries = "", 0
+        report.error, report.exit_code = str(error), error.exit_code
     write_atomic(report_file, json.dumps(asdict(report)))
     return report
 

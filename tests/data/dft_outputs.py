@@ -69,7 +69,7 @@ def outcar(
     text = (
         f" vasp.{version}.3.0\n POTCAR:    PAW_PBE {first.symbols[0]} 22Jun2005\n"
         f" POTCAR:    PAW_PBE {first.symbols[0]} 22Jun2005\n   ions per type =              {len(first)}\n"
-        "   NKPTS =      1   k-points in BZ     NKDIM =      1   number of bands    NBANDS=      1\n"
+        "   k-points    NKPTS =      1   k-points in BZ     NKDIM =      1   number of bands    NBANDS= 1\n"
         " k-points in reciprocal lattice and weights: K\n   0.0 0.0 0.0   1.0\n"
         f"   ISPIN  =      1    spin polarized calculation?\n   NELM   =     {nelm};   NELMIN=  2\n"
         "   ENCUT  =  520.0 eV\n   GGA     =    PE    GGA type\n\n"
