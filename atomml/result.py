@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from atomml.run import plain
 
@@ -14,6 +14,8 @@ __all__ = ["UNIT_SUFFIXES", "Result", "quantity"]
 UNIT_SUFFIXES = {
     "eV_per_atom": "eV/atom",
     "meV_per_atom": "meV/atom",
+    "meV_per_A3": "meV/Å^3",
+    "meV_per_A": "meV/Å",
     "eV_per_A3": "eV/Å^3",
     "eV_per_A": "eV/Å",
     "A2_per_ps": "Å^2/ps",
@@ -75,6 +77,14 @@ class Result:
             for entry in dataclasses.fields(self)
             if entry.metadata.get("summary", True) and (value := getattr(self, entry.name)) is not None
         }
+
+    @classmethod
+    def from_summary(cls, summary: dict[str, Any], folder: Path) -> Self:
+        """The result that an earlier run wrote into ``summary.json``; what is not there is as by default."""
+        known = summary["results"]
+        fields = {entry.name: known[_key(entry)] for entry in dataclasses.fields(cls) if _key(entry) in known}
+        state = {"converged": summary["converged"], "warnings": list(summary["warnings"])}
+        return cls(**fields, **state, folder=folder, summary=summary)
 
     def units(self) -> dict[str, str]:
         """The unit of each key of :meth:`results` that has one."""

@@ -24,8 +24,8 @@ __all__ = ["run"]
 def run(name: str, argv: Sequence[str]) -> int:
     """Parse, run the workflow with each model, print one table; returns the exit code."""
     workflow = argv[0] if argv and not argv[0].startswith("-") else None
-    if workflow is not None and workflow not in WORKFLOWS:
-        raise OptionError(f"There is no workflow {workflow!r}; {close_match(workflow, WORKFLOWS, _KNOWN)}")
+    if workflow is not None and workflow not in _COMPARED:
+        raise OptionError(f"There is no workflow {workflow!r}; {close_match(workflow, _COMPARED, _KNOWN)}")
     own = WORKFLOWS[workflow].specs() if workflow else {}
     skip = {"model", *own}
     shared = {key: spec for key, spec in option_specs(SharedOptions).items() if key not in skip}
@@ -52,7 +52,8 @@ def run(name: str, argv: Sequence[str]) -> int:
     )
 
 
-_KNOWN = f"there are {', '.join(WORKFLOWS)}."
+_COMPARED = [name for name, workflow in WORKFLOWS.items() if not workflow.reads_data]
+_KNOWN = f"there are {', '.join(_COMPARED)} (and evaluate --baseline compares two on data)."
 
 
 def _compare(workflow: str, found: Any, values: dict[str, Any]) -> int:

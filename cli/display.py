@@ -120,17 +120,25 @@ def print_results(results: Mapping[str, Any], units: Mapping[str, str]) -> None:
     """Numbers and short texts, one a line with its unit; tables and long lists stay in the files."""
     rows = []
     for key, value in results.items():
-        if isinstance(value, Mapping) or (isinstance(value, list) and len(value) > 9):
+        if isinstance(value, Mapping) or (isinstance(value, list) and not _is_short(value)):
             continue
         unit = units.get(key, "")
         name = key.replace("_", " ")
         for suffix in (
             unit,
-            unit.replace("Å", "A").replace("^", "").replace("/", " per ").replace("μ", "mu"),
+            unit.replace("Å", "A")
+            .replace("^", "")
+            .replace("/", " per ")
+            .replace("μ", "mu")
+            .replace("°", "deg"),
         ):
             name = name.removesuffix(f" {suffix}")
         rows.append([name, _cell(value), unit])
     sys.stdout.write(table([], rows))
+
+
+def _is_short(values: list[Any]) -> bool:
+    return 0 < len(values) <= 9 and not any(isinstance(value, Mapping) for value in values)
 
 
 def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:

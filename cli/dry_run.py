@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from atomml.cli.display import logging_to_stderr, print_json, say, table
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
     from atomml.workflows.inputs import GivenModel, GivenStructure
 
 __all__ = ["dry_run", "plan_report", "print_plan"]
+
+_EACH_ONCE = ("predict", "evaluate")
+"""Commands that evaluate each structure once."""
 
 
 def dry_run(plan: Plan) -> int:
@@ -37,25 +41,44 @@ def plan_report(plan: Plan) -> dict[str, Any]:
         InputError: As the run itself would.
     """
     from atomml.config import build_options
-    from atomml.workflows.inputs import check_covered, given_model, structures_of, with_charge
+    from atomml.workflows.inputs import check_covered, given_model, with_charge
 
     values = plan.values
-    model = given_model(plan.model(), dtype=values["dtype"], device=values["device"])
+    settings = {"dtype": values["dtype"], "device": values["device"]}
+    model = given_model(plan.model(), **settings)
+    models = [model]
+    if values.get("baseline") is not None:
+        models.append(given_model(plan.model("baseline"), **settings))
     largest: GivenStructure | None = None
     n_structures = n_atoms = 0
     warnings: list[str] = []
-    for source in plan.structures:
-        for given in structures_of(source):
-            with_charge(given, values.get("charge"), values.get("spin"))
-            check_covered(given, model, warnings.append, bool(values.get("allow_charge_mismatch")))
-            n_structures, n_atoms = n_structures + 1, n_atoms + len(given.atoms)
-            if largest is None or len(given.atoms) > len(largest.atoms):
-                largest = given
-    assert largest is not None
     own = plan.workflow.specs()
     options = build_options(type_of(plan), {key: value for key, value in values.items() if key in own})
+    for given in _read(plan, options):
+        with_charge(given, values.get("charge"), values.get("spin"))
+        for one in models:
+            check_covered(given, one, warnings.append, bool(values.get("allow_charge_mismatch")))
+        n_structures, n_atoms = n_structures + 1, n_atoms + len(given.atoms)
+        if largest is None or len(given.atoms) > len(largest.atoms):
+            largest = given
+    assert largest is not None
     _check(plan.name, largest, options)
     return _report(plan, model, largest, n_structures, n_atoms) | {"warnings": warnings}
+
+
+def _read(plan: Plan, options: Any) -> Iterator[GivenStructure]:
+    """Every structure of the plan; the labels of data are read with it."""
+    from atomml.workflows.inputs import GivenStructure, structures_of
+
+    if not plan.workflow.reads_data:
+        for source in plan.structures:
+            yield from structures_of(source)
+        return
+    from atomml.data.dataset import open_dataset
+    from atomml.data.label_keys import LabelKeys
+
+    for entry in open_dataset(plan.structures, LabelKeys.of(options)):
+        yield GivenStructure(entry.atoms, entry.where)
 
 
 def type_of(plan: Plan) -> Any:
@@ -82,15 +105,15 @@ def _report(
     seconds, edges = _time_once(model, atoms)
     steps = int(values.get("steps", 1))
     per_step = seconds * copies
-    total = per_step * steps if plan.name != "predict" else seconds * n_atoms / len(atoms)
+    total = per_step * steps if plan.name not in _EACH_ONCE else seconds * n_atoms / len(atoms)
     return {
         "command": plan.name,
         "structures": n_structures,
-        "atoms": n_atoms if plan.name == "predict" else len(atoms) * copies,
+        "atoms": n_atoms if plan.name in _EACH_ONCE else len(atoms) * copies,
         "edges": None if edges is None else edges * copies,
         "model": model.record(),
         "evaluation_s": per_step,
-        "steps": steps if plan.name != "predict" else None,
+        "steps": steps if plan.name not in _EACH_ONCE else None,
         "estimated_s": total * (n_structures if plan.name == "relax" else 1),
         "estimate": "at most" if plan.name == "relax" else "about",
         "out": str(plan.folder),

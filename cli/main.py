@@ -35,6 +35,7 @@ COMMANDS = {
     "predict": Command("atomml.cli.workflow", "energy, forces and stress of one or thousands of structures"),
     "relax": Command("atomml.cli.workflow", "relax positions, and the cell if wanted"),
     "md": Command("atomml.cli.workflow", "molecular dynamics: NVE, NVT, NPT, ramps, exact resume"),
+    "evaluate": Command("atomml.cli.workflow", "errors of a model against labelled data, with intervals"),
     "compare": Command("atomml.cli.compare", "one workflow with several models: one table and the spread"),
     "data": Command("atomml.cli.data", "labelled data: import, report, label, split"),
     "models": Command("atomml.cli.models", "list, info, verify, add, remove"),

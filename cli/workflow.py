@@ -32,6 +32,7 @@ class Workflow:
         options: Name of the options dataclass.
         description: One or two sentences for the help.
         many: ``module:function`` for several structures; "" for none.
+        reads_data: Whether it takes labelled data, as files and stores, instead of structures.
     """
 
     module: str
@@ -39,6 +40,7 @@ class Workflow:
     options: str
     description: str
     many: str = ""
+    reads_data: bool = False
 
     def specs(self) -> dict[str, OptionSpec]:
         """Its own options."""
@@ -72,6 +74,15 @@ WORKFLOWS = {
         "MDOptions",
         "Molecular dynamics. --resume goes on after any interruption, to the same bits.",
     ),
+    "evaluate": Workflow(
+        "atomml.workflows.evaluation",
+        "evaluate",
+        "EvaluateOptions",
+        "Errors of a model against labelled data, with 95% intervals, by element, configuration type and "
+        "force, beside a baseline. Writes errors.csv, groups.csv, predictions.extxyz and report.html.",
+        many="atomml.workflows.evaluation:evaluate",
+        reads_data=True,
+    ),
 }
 
 
@@ -93,16 +104,18 @@ def run(name: str, argv: Sequence[str]) -> int:
     own = workflow.specs()
     shared = {key: spec for key, spec in option_specs(SharedOptions).items() if key not in own}
     parser = Parser(f"atomml {name}", workflow.description)
-    parser.add_argument("structures", nargs="*", metavar="STRUCTURE", help=_STRUCTURE_HELP)
+    if workflow.reads_data:
+        parser.add_argument("structures", nargs="*", metavar="DATA", help=_DATA_HELP)
+    else:
+        parser.add_argument("structures", nargs="*", metavar="STRUCTURE", help=_STRUCTURE_HELP)
     add_flags(parser, own, f"options of {name}")
     add_flags(parser, shared, "model and folder")
     add_control_flags(parser)
     found = parser.parse(argv)
     values = resolve_flags(own | shared, found, name, extra=("structure", "structures"))
-    structures = _structures(found, name)
+    structures = _structures(found, name, workflow.reads_data)
     set_threads(values.pop("threads"))
-    allow_code = found.allow_code or "model" in vars(found)
-    plan = Plan(name, workflow, structures, values, found, allow_code)
+    plan = Plan(name, workflow, structures, values, found, found.allow_code)
     if found.dry_run:
         from atomml.cli.dry_run import dry_run
 
@@ -120,7 +133,7 @@ class Plan:
         structures: Files, patterns expanded; ``FILE@INDEX`` names a frame.
         values: Every option's value, the shared ones included.
         flags: How the command itself behaves: ``json``, ``quiet``, ``resume`` ...
-        allow_code: Whether ``ase:MODULE:CLASS`` may import its module.
+        allow_code: Whether ``ase:MODULE:CLASS`` may import its module even if no flag names it.
     """
 
     name: str
@@ -144,14 +157,17 @@ class Plan:
         )
         return Path(out) if out else default_folder(self.name, stem or self.structures[0])
 
-    def model(self) -> Any:
-        """The model as the workflow takes it: its name, or an ASE calculator that was asked for by class."""
-        name = str(self.values["model"])
-        if not name.startswith("ase:"):
+    def model(self, role: str = "model") -> Any:
+        """A model as the workflow takes it: its name, or an ASE calculator that was asked for by class.
+
+        ``role`` is the option that names it, such as ``baseline``; None where it names none.
+        """
+        name = self.values[role]
+        if name is None or not str(name).startswith("ase:"):
             return name
         from atomml.workflows.inputs import given_model
 
-        return given_model(name, allow_code=self.allow_code).foreign
+        return given_model(name, allow_code=self.allow_code or role in vars(self.flags)).foreign
 
 
 def add_control_flags(parser: Parser) -> None:
@@ -186,10 +202,11 @@ def set_threads(threads: int | None) -> None:
         sys.modules["torch"].set_num_threads(threads)
 
 
+_DATA_HELP = "files and .lmdb stores with labelled structures"
 _STRUCTURE_HELP = "files, folders, patterns, SMILES; FILE@INDEX names a frame (@-1, @::10)"
 
 
-def _structures(found: argparse.Namespace, name: str) -> list[str]:
+def _structures(found: argparse.Namespace, name: str, reads_data: bool) -> list[str]:
     """What the command line names, else what the configuration does."""
     from atomml.workflows.inputs import expand_sources
 
@@ -198,8 +215,10 @@ def _structures(found: argparse.Namespace, name: str) -> list[str]:
         value = layer.get("structures", layer.get("structure", []))
         named = [value] if isinstance(value, str) else list(value) if isinstance(value, list) else named
     if not named:
-        raise OptionError(f"atomml {name} needs a structure: name a file ('atomml {name} --help').")
-    return expand_sources([str(entry) for entry in named])
+        needed = "labelled data" if reads_data else "a structure"
+        raise OptionError(f"atomml {name} needs {needed}: name a file ('atomml {name} --help').")
+    files = [str(entry) for entry in named]
+    return files if reads_data else expand_sources(files)
 
 
 def _carry_out(plan: Plan) -> int:
@@ -223,12 +242,14 @@ def _carry_out(plan: Plan) -> int:
 def _call(plan: Plan) -> Any:
     """Call the workflow's function for one structure, or the one for several."""
     workflow, values = plan.workflow, dict(plan.values)
-    several = _are_several(plan.structures)
+    several = workflow.reads_data or _are_several(plan.structures)
     if several and not workflow.many:
         raise OptionError(f"atomml {plan.name} takes one structure: name one, as FILE@INDEX if need be.")
     function = workflow.call(several)
     values.pop("model")
     values.pop("out", None)
+    if "baseline" in values:
+        values["baseline"] = plan.model("baseline")
     return function(
         plan.structures if several else plan.structures[0],
         plan.model(),
@@ -258,7 +279,7 @@ def _show(result: Any) -> None:
         columns = [key for key in rows[0] if any(row.get(key) is not None for row in rows)]
         sys.stdout.write(table(columns, [[row.get(key) for key in columns] for row in rows]))
         rest = getattr(result, "n_structures", 0) + getattr(result, "n_failed", 0) - len(rows)
-        if rest > 0:
+        if rest > 0 and not hasattr(result, "errors"):
             say(f"... and {rest} more in results.csv")
     print_results(_shown(result.results()), result.units())
     if not result.converged:

@@ -10,14 +10,16 @@ if TYPE_CHECKING:
     from atomml.workflows.data_import import import_data
     from atomml.workflows.data_label import label_data
     from atomml.workflows.data_split import split_data
+    from atomml.workflows.evaluation import evaluate
     from atomml.workflows.molecular_dynamics import md
     from atomml.workflows.relaxation import relax
     from atomml.workflows.single_point import predict
 
-__all__ = ["compare", "import_data", "label_data", "md", "predict", "relax", "split_data"]
+__all__ = ["compare", "evaluate", "import_data", "label_data", "md", "predict", "relax", "split_data"]
 
 _HOME = {
     "compare": "comparison",
+    "evaluate": "evaluation",
     "import_data": "data_import",
     "label_data": "data_label",
     "split_data": "data_split",

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from ase import Atoms
     from numpy.typing import NDArray
 
-__all__ = ["COLUMNS", "PredictionFiles", "read_rows", "row_of"]
+__all__ = ["COLUMNS", "AppendedFiles", "PredictionFiles", "read_rows", "row_of"]
 
 COLUMNS = (
     "input",
@@ -40,40 +40,38 @@ _PARTS = {"atom_features": ".atom-features.part", "structure_features": ".struct
 _COUNTS = ".feature-counts.part"
 
 
-class PredictionFiles:
-    """``results.csv``, ``predictions.extxyz`` and, if asked for, ``features.npz`` of a run folder.
+class AppendedFiles:
+    """Files of a run folder that grow batch by batch, and say in the events how far they are whole.
 
     Attributes:
-        done: Structures whose rows are in the files.
+        done: Structures whose batches were committed.
+        events: What each committed batch said, in order.
     """
 
-    def __init__(self, run: RunFolder, features: bool) -> None:
+    def __init__(self, run: RunFolder, names: Sequence[str]) -> None:
+        """Open the files; what a killed run wrote after its last commit is cut off."""
         self.run = run
-        names = [_CSV, _XYZ, *([*_PARTS.values(), _COUNTS] if features else [])]
-        self._paths = {name: run.file(name) for name in names}
+        self.paths = {name: run.file(name) for name in names}
+        self.events = [event for event in read_events(run.path) if event["event"] == "batch"]
         self.done = self._cut_back()
         self._descriptors = {
             name: os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o644)
-            for name, path in self._paths.items()
+            for name, path in self.paths.items()
         }
-        if self._sizes()[_CSV] == 0:
-            self._append(_CSV, _csv_line(COLUMNS))
 
-    def write(
-        self, rows: Sequence[Mapping[str, Any]], frames: str, features: Sequence[Mapping[str, Any]]
-    ) -> None:
-        """Append one batch: its rows, its frames as text, and features of each structure."""
-        self._append(_XYZ, frames.encode())
-        self._append(_CSV, b"".join(_csv_line([row.get(name) for name in COLUMNS]) for row in rows))
-        for entry in features:
-            for name, part in _PARTS.items():
-                self._append(part, _float32(entry[name]).tobytes())
-            self._append(_COUNTS, len(entry["atom_features"]).to_bytes(8, "little"))
-        self.done += len(rows)
+    def append(self, name: str, data: bytes) -> None:
+        """Add bytes to the end of a file."""
+        view = memoryview(data)
+        while view:
+            view = view[os.write(self._descriptors[name], view) :]
 
     def commit(self, of: int | None, **facts: Any) -> None:
         """Say in the events how far the files go; a resumed run starts there."""
-        self.run.event("batch", step=self.done, of=of, sizes=self._sizes(), **facts)
+        self.run.event("batch", step=self.done, of=of, sizes=self.sizes(), **facts)
+
+    def sizes(self) -> dict[str, int]:
+        """Bytes of each file."""
+        return {name: path.stat().st_size for name, path in self.paths.items()}
 
     def close(self) -> None:
         """Close the files; they are whole up to the last batch."""
@@ -81,44 +79,10 @@ class PredictionFiles:
             os.close(descriptor)
         self._descriptors = {}
 
-    def write_features(self, n_atom_channels: int, n_structure_channels: int) -> None:
-        """``features.npz`` from its parts: a row per atom, a row per structure, and where each begins."""
-        import numpy as np
-
-        counts = np.fromfile(self._paths[_COUNTS], dtype="<u8").astype(np.int64)
-        offsets = np.concatenate([[0], np.cumsum(counts)])
-        shapes = {
-            "atom_features": (int(offsets[-1]), n_atom_channels),
-            "structure_features": (len(counts), n_structure_channels),
-        }
-
-        def write(stream: Any) -> None:
-            with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-                for name, shape in shapes.items():
-                    _store(archive, name, self._paths[_PARTS[name]], shape)
-                with archive.open(_entry("offsets"), "w") as target:
-                    np.lib.format.write_array(target, offsets)
-
-        write_atomic_with(self.run.file("features.npz"), write)
-
-    def discard_parts(self) -> None:
-        """Delete what ``features.npz`` was made of; the last thing that a run does."""
-        for name in (*_PARTS.values(), _COUNTS):
-            self.run.file(name).unlink(missing_ok=True)
-
-    def _append(self, name: str, data: bytes) -> None:
-        view = memoryview(data)
-        while view:
-            view = view[os.write(self._descriptors[name], view) :]
-
-    def _sizes(self) -> dict[str, int]:
-        return {name: path.stat().st_size for name, path in self._paths.items()}
-
     def _cut_back(self) -> int:
         """Cut the files to the last committed batch and return how many structures they hold."""
-        batches = [event for event in read_events(self.run.path) if event["event"] == "batch"]
-        sizes = batches[-1]["sizes"] if batches else {}
-        for name, path in self._paths.items():
+        sizes = self.events[-1]["sizes"] if self.events else {}
+        for name, path in self.paths.items():
             size = sizes.get(name, 0)
             if path.exists():
                 if path.stat().st_size < size:
@@ -128,7 +92,53 @@ class PredictionFiles:
                 os.truncate(path, size)
             elif size:
                 raise FileFormatError(f"{path} is missing: start the run anew with --overwrite.")
-        return int(batches[-1]["step"]) if batches else 0
+        return int(self.events[-1]["step"]) if self.events else 0
+
+
+class PredictionFiles(AppendedFiles):
+    """``results.csv``, ``predictions.extxyz`` and, if asked for, ``features.npz`` of a run folder."""
+
+    def __init__(self, run: RunFolder, features: bool) -> None:
+        super().__init__(run, [_CSV, _XYZ, *([*_PARTS.values(), _COUNTS] if features else [])])
+        if self.sizes()[_CSV] == 0:
+            self.append(_CSV, _csv_line(COLUMNS))
+
+    def write(
+        self, rows: Sequence[Mapping[str, Any]], frames: str, features: Sequence[Mapping[str, Any]]
+    ) -> None:
+        """Append one batch: its rows, its frames as text, and features of each structure."""
+        self.append(_XYZ, frames.encode())
+        self.append(_CSV, b"".join(_csv_line([row.get(name) for name in COLUMNS]) for row in rows))
+        for entry in features:
+            for name, part in _PARTS.items():
+                self.append(part, _float32(entry[name]).tobytes())
+            self.append(_COUNTS, len(entry["atom_features"]).to_bytes(8, "little"))
+        self.done += len(rows)
+
+    def write_features(self, n_atom_channels: int, n_structure_channels: int) -> None:
+        """``features.npz`` from its parts: a row per atom, a row per structure, and where each begins."""
+        import numpy as np
+
+        counts = np.fromfile(self.paths[_COUNTS], dtype="<u8").astype(np.int64)
+        offsets = np.concatenate([[0], np.cumsum(counts)])
+        shapes = {
+            "atom_features": (int(offsets[-1]), n_atom_channels),
+            "structure_features": (len(counts), n_structure_channels),
+        }
+
+        def write(stream: Any) -> None:
+            with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
+                for name, shape in shapes.items():
+                    _store(archive, name, self.paths[_PARTS[name]], shape)
+                with archive.open(_entry("offsets"), "w") as target:
+                    np.lib.format.write_array(target, offsets)
+
+        write_atomic_with(self.run.file("features.npz"), write)
+
+    def discard_parts(self) -> None:
+        """Delete what ``features.npz`` was made of; the last thing that a run does."""
+        for name in (*_PARTS.values(), _COUNTS):
+            self.run.file(name).unlink(missing_ok=True)
 
 
 def row_of(source: str, frame: int, atoms: Atoms, results: Mapping[str, Any]) -> dict[str, Any]:

@@ -10,6 +10,7 @@ from atomml.errors import InputError
 from atomml.workflows.inputs import GivenStructure, structures_of
 
 if TYPE_CHECKING:
+    from atomml.data.entry import Entry
     from atomml.graph import AtomGraph
 
 __all__ = ["Item", "batches", "items_of"]
@@ -17,7 +18,7 @@ __all__ = ["Item", "batches", "items_of"]
 
 @dataclass
 class Item:
-    """A structure on its way: what came in and, later, what came out."""
+    """A structure on its way: what came in (with its labels, where they matter) and, later, what came out."""
 
     source: str
     frame: int
@@ -25,6 +26,7 @@ class Item:
     error: str | None = None
     graph: AtomGraph | None = None
     results: dict[str, Any] | None = None
+    entry: Entry | None = None
 
 
 def items_of(sources: list[Any]) -> Iterator[Item]:

@@ -8,13 +8,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable, Iterator
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from atomml.config import as_config, build_options, option_units
-from atomml.errors import AtomMLError, FileFormatError, InputError, ModelError
+from atomml.errors import AtomMLError, FileFormatError, InputError
 from atomml.options import option
 from atomml.result import Result, quantity
 from atomml.run import RunFolder, open_run
@@ -30,11 +29,9 @@ from atomml.workflows.inputs import (
     split_index,
     with_charge,
 )
+from atomml.workflows.prediction_batches import BatchEvaluator
 from atomml.workflows.prediction_files import PredictionFiles, read_rows, row_of
 from atomml.workflows.prediction_items import Item, batches, items_of
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["PredictOptions", "PredictResult", "predict"]
 
@@ -142,7 +139,7 @@ class _Job:
         self.run, self.model, self.options, self.total = run, model, options, total
         self.result = PredictResult(folder=run.path if run.kept else None)
         self.files = PredictionFiles(run, options.features)
-        self.channels = (0, 0)
+        self.evaluator = BatchEvaluator(model, options.features)
 
     def go(self, sources: list[Any]) -> PredictResult:
         started = time.perf_counter()
@@ -158,76 +155,24 @@ class _Job:
 
     def _prepared(self, sources: list[Any], skip: int) -> Iterator[Item]:
         """Each structure checked and, for one of our models, as a graph; those done are only counted."""
-        build = None
-        if self.model.potential is not None:
-            from atomml.graph import GraphBuilder
-
-            potential = self.model.potential
-            build = GraphBuilder.for_model(potential, angles=potential.fast_path() is None)
         for place, item in enumerate(items_of(sources)):
             if item.given is not None:
                 item.error = _problem(item.given, self.model, self.options, self.run.warn)
             if place < skip:
                 self._count(item)
                 continue
-            if item.error is None and build is not None and item.given is not None:
-                item.graph = build(item.given.atoms)
+            self.evaluator.prepare(item)
             yield item
 
     def _evaluate(self, batch: list[Item]) -> None:
         good = [item for item in batch if item.error is None]
         try:
-            if self.model.potential is None:
-                for item in good:
-                    item.results = self._by_calculator(item)
-            elif good:
-                self._by_potential(good)
+            self.evaluator.evaluate(good)
         except InputError:
             raise
         except AtomMLError as error:
             names = ", ".join(f"{item.source} frame {item.frame}" for item in good[:3])
             raise type(error)(f"{error} (in the batch that starts with {names}).") from error
-
-    def _by_potential(self, items: list[Item]) -> None:
-        from ase.stress import full_3x3_to_voigt_6_stress
-
-        from atomml.graph import collate
-
-        potential = self.model.potential
-        assert potential is not None
-        graph = collate([item.graph for item in items if item.graph is not None])
-        for item, part in zip(items, potential.predict(graph).split(graph), strict=True):
-            found: dict[str, Any] = {
-                "energy": float(part.energy),
-                "energies": part.site_energies.cpu().numpy(),
-            }
-            assert part.forces is not None
-            found["forces"] = part.forces.cpu().numpy()
-            if part.stress is not None and bool(part.stress.isfinite().all()):
-                found["stress"] = full_3x3_to_voigt_6_stress(part.stress[0].cpu().numpy())
-            if part.magmoms is not None:
-                found["magmoms"] = part.magmoms.double().cpu().numpy()
-            if self.options.features:
-                if part.atom_features is None or part.crystal_features is None:
-                    raise ModelError(f"{potential.info.name} has no features: run without --features.")
-                found["atom_features"] = part.atom_features.cpu().numpy()
-                found["structure_features"] = part.crystal_features[0].cpu().numpy()
-                self.channels = (found["atom_features"].shape[1], len(found["structure_features"]))
-            item.results, item.graph = found, None
-
-    def _by_calculator(self, item: Item) -> dict[str, Any]:
-        from ase.calculators.calculator import PropertyNotImplementedError
-
-        if self.options.features:
-            raise ModelError(f"{self.model.source} has no features: run without --features.")
-        assert item.given is not None
-        atoms = item.given.atoms.copy()
-        atoms.calc = self.model.foreign
-        found: dict[str, Any] = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
-        if atoms.cell.rank == 3 and atoms.pbc.any():
-            with suppress(PropertyNotImplementedError, NotImplementedError):
-                found["stress"] = atoms.get_stress()
-        return found
 
     def _write(self, batch: list[Item]) -> None:
         from atomml.data.structures import extxyz_frame
@@ -267,7 +212,7 @@ class _Job:
     def _finish(self, sources: list[Any], seconds: float) -> None:
         result, run = self.result, self.run
         if self.options.features:
-            self.files.write_features(*self.channels)
+            self.files.write_features(*self.evaluator.channels)
         if run.kept:
             result.rows = read_rows(run.path, _SHOWN)
         _fill_from_single(result)

@@ -46,6 +46,7 @@ UNITS: dict[str, str] = {
     "kcal_per_mol": "kcal/mol",
     "meV": "meV",
     "meV_per_A": "meV/Å",
+    "meV_per_A3": "meV/Å³",
     "meV_per_atom": "meV/atom",
     "meV_per_atom_per_ns": "meV/atom/ns",
     "meV_per_atom_per_ps": "meV/atom/ps",

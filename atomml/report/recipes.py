@@ -11,13 +11,14 @@ from collections.abc import Callable, Collection
 import numpy as np
 from numpy.typing import NDArray
 
+from atomml.report.evaluation_recipe import SHOWN_RESULTS, evaluate
 from atomml.report.plots import Scale, Series, histogram, line_plot
 from atomml.report.quantities import label_of, split_unit, with_unit
 from atomml.report.report import Report
 from atomml.report.run_folder import Columns, Run
 from atomml.report.sections import MAX_ROWS
 
-__all__ = ["RECIPES", "Recipe", "general", "md", "predict", "relax"]
+__all__ = ["RECIPES", "SHOWN_BY_RECIPE", "Recipe", "evaluate", "general", "md", "predict", "relax"]
 
 Recipe = Callable[[Run, Report], None]
 
@@ -97,7 +98,10 @@ def predict(run: Run, report: Report) -> None:
     show_structures(run, report, "Structures")
 
 
-RECIPES: dict[str, Recipe] = {"md": md, "predict": predict, "relax": relax}
+RECIPES: dict[str, Recipe] = {"evaluate": evaluate, "md": md, "predict": predict, "relax": relax}
+
+SHOWN_BY_RECIPE: dict[str, Collection[str]] = {"evaluate": SHOWN_RESULTS}
+"""Results that a recipe shows itself, so that they are not listed once more."""
 
 
 def show_structures(run: Run, report: Report, title: str) -> None:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from atomml.report.quantities import format_value, label_of, split_unit, with_error
-from atomml.report.recipes import RECIPES, general
+from atomml.report.recipes import RECIPES, SHOWN_BY_RECIPE, general
 from atomml.report.report import Report
 from atomml.report.run_folder import Run, read_run
 
@@ -15,11 +15,17 @@ __all__ = ["render_run", "run_report"]
 
 _TITLES = {
     "compare": "Comparison of models",
+    "evaluate": "Evaluation",
     "md": "Molecular dynamics",
     "predict": "Prediction",
     "relax": "Relaxation",
 }
 _N_TILES = 10
+_STATUS = {  # what a run is called that is done, and one whose summary says that it has not converged
+    "evaluate": ("finished", "some structures failed"),
+    "md": ("finished", "not converged"),
+    "predict": ("finished", "not converged"),
+}
 
 
 def render_run(folder: Path) -> None:
@@ -38,7 +44,11 @@ def run_report(folder: Path) -> Report:
     _status(run, report)
     for warning in run.summary.get("warnings") or []:
         report.warning(str(warning))
-    rest = _numbers(run, report)
+    rest = {
+        key: value
+        for key, value in _numbers(run, report).items()
+        if key not in SHOWN_BY_RECIPE.get(run.command, ())
+    }
     RECIPES.get(run.command, general)(run, report)
     _rest(rest, report)
     _provenance(run, report)
@@ -72,8 +82,8 @@ def _status(run: Run, report: Report) -> None:
         report.status("not finished", False)
     elif "converged" in run.summary:
         good = bool(run.summary["converged"])
-        finished = "finished" if run.command in ("md", "predict") else "converged"
-        report.status(finished if good else "not converged", good)
+        words = _STATUS.get(run.command, ("converged", "not converged"))
+        report.status(words[0] if good else words[1], good)
 
 
 def _numbers(run: Run, report: Report) -> dict[str, Any]:
