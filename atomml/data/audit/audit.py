@@ -67,7 +67,7 @@ _EXPLAINS = {
     "virial-for-stress": ("stress-magnitude",),
     "zero-forces": ("forces-disagree-with-energies", "gradients-for-forces", "forces-in-"),
     "constant-energy": ("forces-disagree-with-energies", "energy-", "forces-in-", "mixed-theory"),
-    "positions-in-bohr": ("far-away-atoms",),
+    "positions-in-bohr": ("far-away-atoms", "duplicates"),
     "energy-": ("isolated-atoms-off",),
     "mixed-theory": ("energy-outlier", "duplicates-disagree"),
     "forces-in-": ("force-magnitude",),

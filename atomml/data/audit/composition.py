@@ -10,7 +10,14 @@ from numpy.typing import NDArray
 from atomml.data.audit.evidence import Evidence
 from atomml.data.audit.finding import ERROR, WARNING, Finding
 
-__all__ = ["CompositionModel", "energy_outliers", "fit_composition", "local_residuals", "mixed_theory", "per_atom"]
+__all__ = [
+    "CompositionModel",
+    "energy_outliers",
+    "fit_composition",
+    "local_residuals",
+    "mixed_theory",
+    "per_atom",
+]
 
 Floats = NDArray[np.float64]
 
@@ -97,19 +104,47 @@ def _determined(design: Floats) -> NDArray[np.bool_]:
 
 def local_residuals(evidence: Evidence) -> Floats:
     """``(n_entries,)`` eV/atom that neither composition nor the fingerprint explains linearly; NaN elsewhere."""
+    result = np.full(len(evidence), np.nan)
+    used, design, energy = _local_design(evidence)
+    if len(energy):
+        result[used] = energy - design @ robust_fit(design, energy)
+    return result
+
+
+def _local_design(evidence: Evidence) -> tuple[NDArray[np.bool_], Floats, Floats]:
+    """Which entries, their fractions of elements and main directions of the fingerprint, energy per atom."""
     energy = evidence["energy"] / evidence["n_atoms"]
     used = np.isfinite(energy) & np.isfinite(evidence.fingerprints).all(axis=1) & ~evidence.single
-    result = np.full(len(evidence), np.nan)
     n = int(used.sum())
     if n < 6:
-        return result
+        return used, np.empty((0, 0)), np.empty(0)
     fractions = (evidence.counts / evidence["n_atoms"][:, None])[used]
     prints = evidence.fingerprints[used]
     prints = prints - fractions @ np.linalg.lstsq(fractions, prints, rcond=1e-9)[0]
     _, sizes, vt = np.linalg.svd(prints / max(float(prints.std()), 1e-12), full_matrices=False)
     keep = min(_N_DIRECTIONS, n // 8, int((sizes > 1e-6 * np.sqrt(n)).sum()))
-    design = np.hstack([fractions, prints @ vt[:keep].T])
-    result[used] = energy[used] - design @ robust_fit(design, energy[used])
+    return used, np.hstack([fractions, prints @ vt[:keep].T]), energy[used]
+
+
+def two_branches(evidence: Evidence) -> Floats:
+    """``(n_entries,)`` residuals of one linear model with two levels, eV/atom; NaN elsewhere.
+
+    The levels are found by turns: a fit with a step between them, then each entry to the nearer
+    level. A model without the step would bend towards both levels and blur them.
+    """
+    result = np.full(len(evidence), np.nan)
+    used, design, energy = _local_design(evidence)
+    if not len(energy):
+        return result
+    rest = energy - design @ robust_fit(design, energy)
+    for _ in range(_ROUNDS):
+        upper = rest > 0.5 * (rest.min() + rest.max())
+        stepped = np.hstack([design, upper[:, None].astype(np.float64)])
+        again = energy - design @ np.linalg.lstsq(stepped, energy, rcond=1e-9)[0][:-1]
+        if np.allclose(again, rest):
+            break
+        rest = again
+    result[used] = rest
     return result
 
 
@@ -126,7 +161,9 @@ def energy_outliers(evidence: Evidence) -> list[Finding]:
         f"The energy of {int(far.sum())} entries lies up to {worst:.2f} eV/atom off the rest "
         f"(robust deviation {1000 * scale:.1f} meV/atom)."
     )
-    advice = "Look at these calculations: an SCF that didn't converge, a wrong composition or another functional."
+    advice = (
+        "Look at these calculations: an SCF that didn't converge, a wrong composition or another functional."
+    )
     return [Finding.of("energy-outlier", WARNING, sentence, advice, far)]
 
 
@@ -138,7 +175,7 @@ def mixed_theory(evidence: Evidence) -> list[Finding]:
         shown = "; ".join(f"{one!r}" for one in methods[:4])
         sentence = f"The set holds labels of {len(methods)} methods: {shown}."
         found.append(Finding.of("mixed-theory", ERROR, sentence, _MIXED))
-    residual = local_residuals(evidence)
+    residual = two_branches(evidence)
     branch = split(residual[np.isfinite(residual)])
     if branch is not None and not found and _same_structures(evidence, residual, branch[0]):
         threshold, gap = branch
@@ -185,9 +222,10 @@ def _same_structures(evidence: Evidence, residual: Floats, threshold: float) -> 
     from scipy.spatial import cKDTree
 
     known = np.isfinite(residual)
-    upper, lower = evidence.fingerprints[known & (residual > threshold)], evidence.fingerprints[
-        known & (residual <= threshold)
-    ]
+    upper, lower = (
+        evidence.fingerprints[known & (residual > threshold)],
+        evidence.fingerprints[known & (residual <= threshold)],
+    )
     small, large = sorted((upper, lower), key=len)
     across = cKDTree(large).query(small)[0]
     own = cKDTree(small).query(small, k=2)[0][:, 1]
@@ -218,7 +256,9 @@ def per_atom(evidence: Evidence) -> list[Finding]:
         return []
     counts, energy = evidence.counts[used], evidence["energy"][used]
     fractions = counts / sizes[:, None]
-    extensive = robust_deviation((energy - counts @ robust_fit(counts / sizes[:, None], energy / sizes)) / sizes)
+    extensive = robust_deviation(
+        (energy - counts @ robust_fit(counts / sizes[:, None], energy / sizes)) / sizes
+    )
     intensive = robust_deviation(energy - fractions @ robust_fit(fractions, energy))
     varied = robust_deviation(energy / sizes)
     if not (intensive < 0.2 * extensive and intensive < 0.2 * varied):

@@ -88,7 +88,9 @@ def duplicates(evidence: Evidence) -> list[Finding]:
         found.append(Finding.of("duplicates-disagree", ERROR, sentence, advice, entries))
     again = np.unique(twins.second[~differs])
     if len(again):
-        sentence = f"{len(again)} entries are a structure that is there before, rotated, moved or repeated or not."
+        sentence = (
+            f"{len(again)} entries are a structure that is there before, rotated, moved or repeated or not."
+        )
         advice = "They weigh double, and leak from training into test: split by structure, or drop them."
         found.append(Finding.of("duplicates", NOTE, sentence, advice, again))
     return found

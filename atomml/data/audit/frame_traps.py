@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from atomml.data.audit.evidence import Evidence
 from atomml.data.audit.finding import ERROR, Finding
 from atomml.data.audit.hypotheses import stress_hypotheses
-from atomml.data.audit.scale_fit import Floats, decide
-from atomml.data.audit.unit_traps import Works, works_of
+from atomml.data.audit.scale_fit import Floats, Slope, fit_slope, partial_slopes
+from atomml.data.audit.unit_traps import Verdict, verdict_of
 
 if TYPE_CHECKING:
     from atomml.data.entry import Entry
@@ -25,6 +25,9 @@ __all__ = ["stress_frame", "symmetry_violation"]
 
 _FEWEST_PAIRS = 8
 _FEWEST_CRYSTALS = 3
+_STRAINED = 1e-4
+_SURE = 0.5
+_LOOSE = 0.35
 _VIOLATION = 0.3
 _MOST_CRYSTALS = 150
 _MOST_ATOMS = 120
@@ -41,59 +44,65 @@ def stress_frame(evidence: Evidence) -> list[Finding]:
 
 
 def _by_work(evidence: Evidence) -> list[Finding]:
-    stress = works_of(evidence.pairs)[1]
-    pairs = stress.pairs
-    if len(pairs) < _FEWEST_PAIRS or not (pairs.isotropic.any() and pairs.deviatoric.any()):
+    verdict = verdict_of(evidence.pairs)
+    pairs = verdict.pairs
+    strained = pairs.strain > _STRAINED
+    if strained.sum() < _FEWEST_PAIRS or not (pairs.isotropic.any() and pairs.deviatoric.any()):
         return []
-    factor = _unit_factor(stress)
+    rest = verdict.change() - verdict.work(stress=False)
+    factor = _unit_factor(verdict, rest)
     if factor is None:
         return []
-    slopes, errors = _two_slopes(
-        factor * pairs.isotropic, factor * pairs.deviatoric, stress.change, stress.noise
+    columns = (factor * pairs.isotropic, factor * pairs.deviatoric)
+    trace, tensor = partial_slopes(
+        tuple(column[strained] for column in columns), rest[strained], verdict.noise[strained]
     )
-    if not 0.8 < slopes[0] < 1.25 or 5 * errors[0] > 1 or abs(slopes[1] - 1) < max(0.3, 6 * errors[1]):
+    if trace is None or not trace.tells or not trace.allows(1.0, 1.25) or trace.correlation < _SURE:
         return []
+    if not _matters(columns, rest, strained) or _works(tensor):
+        return []
+    share = 0.0 if tensor is None else tensor.value
     sentence = (
-        f"Along {len(pairs)} strained pairs the trace of the stress does {slopes[0]:.2f} of the work that the "
-        f"energies ask for and the rest of the tensor {slopes[1]:.2f} of it: the tensors stand in another frame "
-        "than the cells."
+        f"Along {int(strained.sum())} strained pairs the trace of the stress does the work that the energies ask "
+        f"for ({trace.value:.2f} of it, squared correlation {trace.correlation:.2f}) and the rest of the tensor "
+        f"doesn't ({share:.2f}, {0.0 if tensor is None else tensor.correlation:.2f}): the tensors stand in "
+        "another frame than the cells."
     )
     entries = np.unique(np.concatenate([pairs.first, pairs.second]))
     return [Finding.of("stress-frame", ERROR, sentence, _ADVICE, entries)]
 
 
-def _unit_factor(stress: Works) -> Floats | None:
-    """From the stress as it stands to eV/Å³, as the whole work or the isotropic part says."""
-    verdict = stress.verdict
-    if verdict.kind not in ("agrees", "named"):
-        pairs = stress.pairs
-        noise = stress.noise + 0.1 * np.abs(pairs.isotropic)
-        verdict = decide(pairs.isotropic, stress.change, noise, pairs, stress_hypotheses(False))
-    if verdict.hypothesis is None:
-        return None
-    return np.broadcast_to(verdict.hypothesis.factor(stress.pairs), stress.change.shape)
+def _works(tensor: Slope | None) -> bool:
+    """Whether the deviatoric work goes with the energy at all, by about the right factor."""
+    return tensor is not None and tensor.correlation > _LOOSE and tensor.allows(1.0, 1.6)
 
 
-def _two_slopes(first: Floats, second: Floats, values: Floats, noise: Floats) -> tuple[Floats, Floats]:
-    """values = a first + b second by Tukey's weights: (a, b) and their standard errors."""
-    design = np.stack([first, second], axis=1)
-    base = 1.0 / np.maximum(noise, 1e-3 * np.median(noise) + 1e-300)
-    weight = base / base.max()
-    slopes = np.zeros(2)
-    for _ in range(30):
-        slopes = np.linalg.lstsq(design * weight[:, None], values * weight, rcond=None)[0]
-        residual = (values - design @ slopes) * base / base.max()
-        scale = max(1.4826 * float(np.median(np.abs(residual))), 1e-12)
-        u = np.minimum(np.abs(residual) / (6 * scale), 1.0)
-        weight = base / base.max() * (1 - u**2)
-    left = ((values - design @ slopes) * weight) ** 2
-    normal = np.linalg.pinv((design * weight[:, None]).T @ (design * weight[:, None]))
-    variance = left.sum() / max(len(values) - 2, 1)
-    return slopes, np.sqrt(np.maximum(np.diag(normal) * variance, 0.0))
+def _matters(columns: tuple[Floats, Floats], rest: Floats, strained: NDArray[np.bool_]) -> bool:
+    """Whether the tensor's own work is large beside what the trace leaves unexplained."""
+    left = np.abs(rest - columns[0])[strained]
+    return float(np.median(np.abs(columns[1][strained]))) > 0.7 * float(np.median(left))
+
+
+def _unit_factor(verdict: Verdict, rest: Floats) -> Floats | None:
+    """From the stress as it stands to eV/Å³, as the whole work or its isotropic part alone says."""
+    pairs = verdict.pairs
+    if verdict.stress_case is not None and verdict.stress is not None and verdict.stress.tells:
+        return np.broadcast_to(verdict.stress_factor(), rest.shape)
+    best: tuple[float, Floats] | None = None
+    for case in stress_hypotheses():
+        factor = np.broadcast_to(np.asarray(case.stress(pairs), dtype=np.float64), rest.shape)
+        slope = fit_slope(factor * pairs.isotropic, rest, verdict.noise)
+        if slope is not None and slope.tells and slope.allows(1.0):
+            off = abs(float(np.log(abs(slope.value)))) + (0.5 if case.traps else 0.0)
+            if best is None or off < best[0]:
+                best = off, factor
+    return None if best is None else best[1]
 
 
 def _by_symmetry(evidence: Evidence) -> list[Finding]:
-    usable = (evidence["has_stress"] > 0) & (evidence["n_periodic"] == 3) & (evidence["n_atoms"] <= _MOST_ATOMS)
+    usable = (
+        (evidence["has_stress"] > 0) & (evidence["n_periodic"] == 3) & (evidence["n_atoms"] <= _MOST_ATOMS)
+    )
     rows = np.flatnonzero(usable)
     rows = rows[np.unique(np.linspace(0, len(rows) - 1, min(_MOST_CRYSTALS, len(rows))).astype(int))]
     if len(rows) < _FEWEST_CRYSTALS:

@@ -82,7 +82,11 @@ def periodicity_lost(evidence: Evidence) -> list[Finding]:
         f"{int(lost.sum())} entries have a cell that isn't periodic, and bonds through its faces: "
         "the flag pbc got lost."
     )
-    return [Finding.of("periodicity-lost", ERROR, sentence, 'Set pbc="T T T" where the cell is a crystal\'s.', lost)]
+    return [
+        Finding.of(
+            "periodicity-lost", ERROR, sentence, 'Set pbc="T T T" where the cell is a crystal\'s.', lost
+        )
+    ]
 
 
 def unreadable(evidence: Evidence) -> list[Finding]:

@@ -31,9 +31,7 @@ def labels_under_another_key(evidence: Evidence) -> list[Finding]:
     for (label, key), count in sorted(evidence.unread.items()):
         sentence = f"{count} entries have no {label}, and hold {key!r}, which looks like it."
         advice = f"Read the set with --{label}-key {key}."
-        found.append(
-            Finding("labels-under-another-key", ERROR, sentence, advice, (), count)
-        )
+        found.append(Finding("labels-under-another-key", ERROR, sentence, advice, (), count))
     return found
 
 
@@ -90,7 +88,9 @@ def constant_energy(evidence: Evidence) -> list[Finding]:
         f"{int(counts[common])} different structures have the same energy, {values[common]:.10g} eV: "
         "it was filled in or copied."
     )
-    return [Finding.of("constant-energy", ERROR, sentence, "Find the energies or leave these entries out.", same)]
+    return [
+        Finding.of("constant-energy", ERROR, sentence, "Find the energies or leave these entries out.", same)
+    ]
 
 
 def net_forces(evidence: Evidence) -> list[Finding]:
@@ -122,7 +122,9 @@ def one_atom_cells(evidence: Evidence) -> list[Finding]:
         advice = "They are kept as crystals; other programs may take them for isolated atoms, or drop them."
         found.append(Finding.of("one-atom-cells", NOTE, sentence, advice, crystals))
     if boxed.any():
-        sentence = f"{int(boxed.sum())} entries are single atoms in a periodic box, more than 7 Å from their images."
+        sentence = (
+            f"{int(boxed.sum())} entries are single atoms in a periodic box, more than 7 Å from their images."
+        )
         advice = "They count as isolated atoms; make them non-periodic to say so."
         found.append(Finding.of("one-atom-cells", NOTE, sentence, advice, boxed))
     return found
@@ -173,7 +175,9 @@ def _binding(evidence: Evidence, reference: np.ndarray) -> list[Finding]:
         f"With the isolated atoms of the set as reference, the other entries are bound by {-middle:.3g} eV/atom "
         "in the median, which matter isn't: they are of another method or unit."
     )
-    return [Finding.of("isolated-atoms-off", ERROR, sentence, "Compute them with the method of the set.", known)]
+    return [
+        Finding.of("isolated-atoms-off", ERROR, sentence, "Compute them with the method of the set.", known)
+    ]
 
 
 def magnitudes(evidence: Evidence) -> list[Finding]:
@@ -198,7 +202,9 @@ def magnitudes(evidence: Evidence) -> list[Finding]:
         huge = (evidence["max_force"] > _HUGE_FORCE) & (evidence["max_force"] > 20 * usual)
         if huge.any():
             worst = float(evidence["max_force"][huge].max())
-            sentence = f"{int(huge.sum())} entries have forces up to {worst:.4g} eV/Å; the median is {usual:.3g}."
+            sentence = (
+                f"{int(huge.sum())} entries have forces up to {worst:.4g} eV/Å; the median is {usual:.3g}."
+            )
             advice = "Look at them: atoms that overlap, or a calculation that didn't converge."
             found.append(Finding.of("force-outlier", WARNING, sentence, advice, huge))
     return found

@@ -6,7 +6,7 @@ tensor in another frame loses its correlation with the prediction whatever the m
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -155,7 +155,9 @@ def _frame(entries: Sequence[Entry], compared: Comparison, model: str) -> list[F
         f"principal stresses ({eigenvalues:.2f}), but the deviatoric tensor doesn't ({whole:.2f}): the tensors stand "
         "in another frame than the cells."
     )
-    advice = "Turn the tensors as the cells were turned (R sigma R^T), or read the set with --stress-key none."
+    advice = (
+        "Turn the tensors as the cells were turned (R sigma R^T), or read the set with --stress-key none."
+    )
     return [Finding.of("stress-frame", ERROR, sentence, advice, compared.rows)]
 
 
@@ -170,32 +172,34 @@ def _correlation(a: Floats, b: Floats) -> float:
     return product * abs(product) / norm if norm > 0 else 0.0
 
 
-Factors = Mapping[tuple[str, ...], float]
+Factors = dict[tuple[str, ...], float]
 
 _NO_PAIRS = Pairs.from_rows(np.empty((0, 13)))
 
 
 def _energy_factors(size: float) -> Factors:
-    found = {}
-    for one in energy_hypotheses():
-        if len(one.traps) == 1 and one.traps[0].startswith("energy-in-"):
-            found[one.traps] = float(1 / np.asarray(one.energy_factor(_NO_PAIRS)))
+    found = {
+        one.traps: float(1 / np.asarray(one.energy(_NO_PAIRS)))
+        for one in energy_hypotheses()
+        if len(one.traps) == 1 and one.traps[0].startswith("energy-in-")
+    }
     return {**found, ("energy-per-atom",): 1 / size}
 
 
 def _force_factors() -> Factors:
     return {
-        one.traps: 1 / one.force_factor
+        one.traps: 1 / one.forces
         for one in energy_hypotheses()
-        if one.traps and all(t.startswith(("forces-in-", "gradients")) for t in one.traps)
+        if one.traps and all(trap.startswith(("forces-in-", "gradients")) for trap in one.traps)
     }
 
 
 def _stress_factors(volume: float) -> Factors:
-    found = {}
-    for one in stress_hypotheses(False):
-        if one.traps and "virial-for-stress" not in one.traps:
-            found[one.traps] = float(1 / np.asarray(one.factor(_NO_PAIRS)))
+    found = {
+        one.traps: float(1 / np.asarray(one.stress(_NO_PAIRS)))
+        for one in stress_hypotheses()
+        if one.traps and "virial-for-stress" not in one.traps
+    }
     return {**found, ("virial-for-stress",): -volume, ("virial-for-stress", "stress-sign"): volume}
 
 

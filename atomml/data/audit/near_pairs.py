@@ -145,10 +145,11 @@ def compare_entries(a: Entry, b: Entry) -> tuple[float, ...] | None:
     has_stress = a.labels.stress is not None and b.labels.stress is not None
     if strain > _NO_STRAIN and not has_stress:
         return None
-    isotropic, deviatoric, volume = _stress_work(a, b, log_strain, back)
+    still = strain <= _NO_STRAIN
+    isotropic, deviatoric, volume = _stress_work(a, b, 0 * log_strain if still else log_strain, back)
     assert a.labels.energy is not None
     assert b.labels.energy is not None
-    force_work, curvature, bend = work or (0.0, 0.0, 0.0)
+    force_work, curvature, bend = work if work and moved.max() > 1e-6 else (0.0, 0.0, 0.0)
     rms = float(np.sqrt((moved**2).mean()))
     return (
         b.labels.energy - a.labels.energy,

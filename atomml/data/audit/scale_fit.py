@@ -1,24 +1,20 @@
-"""By which factor two columns differ, and which unit, sign or normalisation that factor means."""
+"""By which factors energies go with the work of forces and of stress, each noisy, by robust regression."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atomml.data.audit.near_pairs import Pairs
-
-__all__ = ["Hypothesis", "Slope", "Verdict", "decide", "fit_slope"]
+__all__ = ["Slope", "fit_slope", "partial_slopes"]
 
 Floats = NDArray[np.float64]
 
 _FEWEST = 6
 _ROUNDS = 30
-_SLACK = 1.12  # the trapezoidal rule's own error; units at hand differ by more, or both are named
-_LOOSE = 0.3  # least squared correlation that says anything
-_TIE = 1.3
+_SLACK = 1.2  # the trapezoidal rule's own error; of units that differ by less, both are named
+_LOOSE = 0.3
 
 
 @dataclass(frozen=True)
@@ -30,8 +26,7 @@ class Slope:
         low: Its least size (of the same sign) that the data allow.
         high: Its largest size.
         correlation: Squared correlation about the origin, of the points that were not outliers.
-        n: Points that were not outliers.
-        spread: Robust standard deviation of y - slope x, over that of y.
+        n: Effective number of points that were not outliers.
     """
 
     value: float
@@ -39,131 +34,94 @@ class Slope:
     high: float
     correlation: float
     n: int
-    spread: float
 
-    def allows(self, factor: float) -> bool:
-        """Whether the slope may be ``factor``."""
-        return np.sign(factor) == np.sign(self.value) and self.low <= abs(factor) <= self.high
+    @property
+    def tells(self) -> bool:
+        """Whether enough points go together well enough to name a factor."""
+        return self.correlation >= _LOOSE and self.n >= _FEWEST
 
-
-@dataclass(frozen=True)
-class Hypothesis:
-    """What could be wrong, and by which factor it scales the work.
-
-    Attributes:
-        traps: Names of the findings that it stands for; empty if all is as it should be.
-        factor: From pairs to the factor by which their work must be multiplied.
-        words: What it is, for a sentence.
-        energy_factor: By which the file's energies must be multiplied to be in eV.
-        force_factor: By which the file's forces must be multiplied to be in eV/Å.
-    """
-
-    traps: tuple[str, ...]
-    factor: Callable[[Pairs], Floats | float]
-    words: str
-    energy_factor: Callable[[Pairs], Floats | float] = lambda _: 1.0
-    force_factor: float = 1.0
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What the pairs say.
-
-    Attributes:
-        kind: ``agrees``, ``named`` (a hypothesis fits), ``scaled`` (none does, though the columns
-            go together), or ``open`` (too few or too noisy to say).
-        slope: Of the energy over the work as it stands in the file; None if there are too few pairs.
-        hypothesis: The one that fits best.
-        others: Words of those that fit about as well.
-    """
-
-    kind: str
-    slope: Slope | None = None
-    hypothesis: Hypothesis | None = None
-    others: tuple[str, ...] = ()
+    def allows(self, factor: float, slack: float = 1.0) -> bool:
+        """Whether the slope may be ``factor``, or less or more than it by ``slack``."""
+        size = abs(factor)
+        same_sign = np.sign(factor) == np.sign(self.value)
+        return bool(same_sign and self.low / slack <= size <= self.high * slack)
 
 
 def fit_slope(x: Floats, y: Floats, noise: Floats) -> Slope | None:
     """The slope of y over x through the origin; None if fewer than six points say anything.
 
-    Starts from the weighted median of y/x (the L1 solution) and goes on with Tukey's biweight
-    (Holland & Welsch, Commun. Stat. A6, 813, 1977). Since x is noisy too, the truth lies between
-    the regression of y on x and that of x on y; the interval spans both and three standard errors.
-
     Args:
         x: ``(n,)``.
         y: ``(n,)``.
-        noise: ``(n,)`` relative size of the error of each x; only ratios matter.
+        noise: ``(n,)`` relative size of the error of each point; only ratios matter.
     """
-    good = np.isfinite(x) & np.isfinite(y) & (x != 0)
-    x, y, noise = x[good], y[good], noise[good]
-    if len(x) < _FEWEST or not y.any():
-        return None
-    weight = 1.0 / np.maximum(noise, 1e-3 * np.median(noise) + 1e-300) ** 2
-    weight /= weight.max()
-    slope = _weighted_median(y / x, np.sqrt(weight) * np.abs(x))
-    robust = weight
-    for _ in range(_ROUNDS):
-        residual = np.sqrt(weight) * (y - slope * x)
-        scale = 1.4826 * np.median(np.abs(residual))
-        floor = 1e-9 * np.sqrt((weight * y**2).mean())
-        u = residual / (6.0 * max(scale, floor, 1e-300))
-        robust = weight * np.where(np.abs(u) < 1, (1 - u**2) ** 2, 0.0)
-        xx = (robust * x * x).sum()
-        if xx <= 0:
-            return None
-        slope = float((robust * x * y).sum() / xx)
-    return _summarise(x, y, robust)
+    return partial_slopes((x,), y, noise)[0]
+
+
+def partial_slopes(columns: tuple[Floats, ...], y: Floats, noise: Floats) -> list[Slope | None]:
+    """y = sum of slope times column: the slope of each, with what it may be at least and at most.
+
+    Starts from least absolute values and goes on with Tukey's biweight (Holland & Welsch, Commun.
+    Stat. A6, 813, 1977). Each column and y are then cleared of the other columns (Frisch & Waugh,
+    Econometrica 1, 387, 1933), and since both are noisy the truth lies between the regression of one
+    on the other and the reverse: the interval spans both and three standard errors.
+
+    Args:
+        columns: Each ``(n,)``; one that is zero throughout has no slope.
+        y: ``(n,)``.
+        noise: ``(n,)`` relative size of the error of each point; only ratios matter.
+
+    Returns:
+        One slope per column; None where there are fewer than six points, or nothing to see.
+    """
+    design = np.stack(columns, axis=1)
+    good = np.isfinite(design).all(axis=1) & np.isfinite(y) & (design != 0).any(axis=1)
+    design, y, noise = design[good], y[good], noise[good]
+    if len(y) < _FEWEST or not y.any():
+        return [None] * len(columns)
+    weight = _robust_weights(design, y, noise)
+    root = np.sqrt(weight)
+    found: list[Slope | None] = []
+    for k in range(design.shape[1]):
+        others = np.delete(design, k, axis=1) * root[:, None]
+        x, rest = design[:, k] * root, y * root
+        if others.any():
+            x = x - others @ np.linalg.lstsq(others, x, rcond=1e-12)[0]
+            rest = rest - others @ np.linalg.lstsq(others, rest, rcond=1e-12)[0]
+        size = np.linalg.norm(design[:, k] * root)
+        found.append(_summarise(x, rest, weight) if np.linalg.norm(x) > 1e-6 * size > 0 else None)
+    return found
+
+
+def _robust_weights(design: Floats, y: Floats, noise: Floats) -> Floats:
+    """Least absolute values first, then Tukey's weights; of size 0 to 1."""
+    base = 1.0 / np.maximum(noise, 1e-3 * np.median(noise) + 1e-300) ** 2
+    base /= base.max()
+    scaled = design / np.maximum(np.sqrt((base[:, None] * design**2).mean(axis=0)), 1e-300)
+    weight = base
+    floor = 1e-9 * float(np.sqrt((base * y**2).mean()))
+    for turn in range(_ROUNDS):
+        root = np.sqrt(weight)
+        slopes = np.linalg.lstsq(scaled * root[:, None], y * root, rcond=1e-12)[0]
+        residual = np.abs(np.sqrt(base) * (y - scaled @ slopes))
+        scale = max(1.4826 * float(np.median(residual)), floor, 1e-300)
+        if turn < _ROUNDS // 2:
+            weight = base / np.maximum(residual / scale, 0.05)
+        else:
+            u = np.minimum(residual / (6.0 * scale), 1.0)
+            weight = base * (1 - u**2) ** 2
+    return weight
 
 
 def _summarise(x: Floats, y: Floats, weight: Floats) -> Slope | None:
-    xx, xy, yy = ((weight * a * b).sum() for a, b in ((x, x), (x, y), (y, y)))
+    """Of columns that carry the root of their weight already."""
+    xx, xy, yy = float(x @ x), float(x @ y), float(y @ y)
     if xx <= 0 or yy <= 0 or xy == 0:
         return None
-    correlation = float(xy * xy / (xx * yy))
-    direct, inverse = xy / xx, yy / xy
+    correlation = xy * xy / (xx * yy)
     n = weight.sum() ** 2 / (weight**2).sum()  # Kish's effective number
     error = np.sqrt(max(1 / correlation - 1, 0.0) / max(n - 1, 1.0))
     widen = _SLACK * (1 + 3 * error)
-    low, high = sorted((abs(direct), abs(inverse)))
+    low, high = sorted((abs(xy / xx), abs(yy / xy)))
     value = float(np.sign(xy) * np.sqrt(yy / xx))
-    residual = y - direct * x
-    spread = np.sqrt((weight * residual**2).sum() / yy)
-    return Slope(value, float(low / widen), float(high * widen), correlation, int(round(n)), float(spread))
-
-
-def _weighted_median(values: Floats, weights: Floats) -> float:
-    order = np.argsort(values)
-    running = np.cumsum(weights[order])
-    return float(values[order][np.searchsorted(running, 0.5 * running[-1])])
-
-
-def decide(
-    work: Floats, change: Floats, noise: Floats, pairs: Pairs, hypotheses: Sequence[Hypothesis]
-) -> Verdict:
-    """Which hypothesis explains ``change`` by ``work``; the first one says that all is well.
-
-    Args:
-        work: ``(n_pairs,)`` as it stands in the file.
-        change: ``(n_pairs,)`` change of energy.
-        noise: ``(n_pairs,)`` relative error of the work.
-        pairs: For factors that depend on atoms or volume.
-        hypotheses: The first is that of a sound file.
-    """
-    plain = fit_slope(work, change, noise)
-    if plain is None or plain.correlation < _LOOSE or plain.n < _FEWEST:
-        return Verdict("open", plain)
-    fits: list[tuple[float, float, Hypothesis]] = []
-    for hypothesis in hypotheses:
-        factor = np.broadcast_to(hypothesis.factor(pairs), work.shape)
-        slope = fit_slope(work * factor, change, noise * np.abs(factor))
-        if slope is not None and slope.allows(1.0) and slope.correlation >= _LOOSE:
-            if hypothesis is hypotheses[0]:
-                return Verdict("agrees", plain, hypothesis)
-            fits.append((slope.spread, abs(np.log(abs(slope.value))), hypothesis))
-    if not fits:
-        return Verdict("scaled", plain)
-    least = min(spread for spread, _, _ in fits)
-    near = sorted((off, k) for k, (spread, off, _) in enumerate(fits) if spread <= _TIE * least + 1e-6)
-    ranked = [fits[k][2] for _, k in near]
-    return Verdict("named", plain, ranked[0], tuple(other.words for other in ranked[1:]))
+    return Slope(value, float(low / widen), float(high * widen), correlation, round(float(n)))
