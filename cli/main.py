@@ -36,6 +36,7 @@ COMMANDS = {
     "relax": Command("atomml.cli.workflow", "relax positions, and the cell if wanted"),
     "md": Command("atomml.cli.workflow", "molecular dynamics: NVE, NVT, NPT, ramps, exact resume"),
     "compare": Command("atomml.cli.compare", "one workflow with several models: one table and the spread"),
+    "data": Command("atomml.cli.data", "labelled data: import, report, label, split"),
     "models": Command("atomml.cli.models", "list, info, verify, add, remove"),
     "check": Command("atomml.cli.check", "the physics that every model must pass, as a table"),
     "convert": Command("atomml.cli.convert", "a peer's weights to a checkpoint of ours"),

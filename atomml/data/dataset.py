@@ -1,0 +1,265 @@
+"""Sets of labelled structures: in memory, on disk, several in a row, or a selection of one."""
+
+from __future__ import annotations
+
+import hashlib
+from abc import ABC, abstractmethod
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atomml.data.entry import LABELS, Entry
+from atomml.data.label_keys import LabelKeys, entries_of
+from atomml.data.record import DIGEST_SIZE, encode_entry
+from atomml.errors import FileFormatError
+
+__all__ = [
+    "ConcatDataset",
+    "Dataset",
+    "ListDataset",
+    "Subset",
+    "content_digest",
+    "link_digest",
+    "open_dataset",
+]
+
+
+class Dataset(Sequence[Entry], ABC):
+    """A sequence of entries whose sizes are known without loading them.
+
+    ``dataset[i]`` loads one entry and gives arrays of its own; ``dataset[2:8]`` is a
+    :class:`Subset`. Sets may be sent to other processes and read there.
+    """
+
+    @abstractmethod
+    def __len__(self) -> int:
+        """How many entries there are."""
+
+    @abstractmethod
+    def _entry(self, index: int) -> Entry:
+        """Entry ``index``, which lies in range."""
+
+    @property
+    @abstractmethod
+    def n_atoms(self) -> NDArray[np.int64]:
+        """``(n_entries,)`` atoms of each entry; costs no loading."""
+
+    @property
+    @abstractmethod
+    def sources(self) -> list[dict[str, Any]]:
+        """``path`` and ``sha256`` of each file behind the set."""
+
+    @property
+    @abstractmethod
+    def digest(self) -> str:
+        """SHA-256 over the entries in their order: the same content, the same digest."""
+
+    @property
+    def label_counts(self) -> dict[str, int]:
+        """How many entries carry each of energy, forces, stress and magmoms."""
+        counts = dict.fromkeys(LABELS, 0)
+        for entry in self:
+            for name in entry.labels.names:
+                counts[name] += 1
+        return counts
+
+    def subset(self, indices: Iterable[int]) -> Subset:
+        """The entries of these indices, in this order."""
+        return Subset(self, indices)
+
+    @overload
+    def __getitem__(self, index: int) -> Entry: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Subset: ...
+
+    def __getitem__(self, index: int | slice) -> Entry | Subset:
+        """An entry, or a selection.
+
+        Raises:
+            IndexError: No such entry.
+        """
+        if isinstance(index, slice):
+            return Subset(self, range(*index.indices(len(self))))
+        position = int(index)
+        if not -len(self) <= position < len(self):
+            raise IndexError(f"entry {index} of a set of {len(self)}")
+        return self._entry(position % len(self))
+
+    def __iter__(self) -> Iterator[Entry]:
+        """Each entry once, in order."""
+        return (self._entry(index) for index in range(len(self)))
+
+
+class ListDataset(Dataset):
+    """Entries in memory.
+
+    Args:
+        entries: The entries; kept as they are.
+        sources: Files that they came from.
+    """
+
+    def __init__(self, entries: Iterable[Entry], sources: Iterable[dict[str, Any]] = ()) -> None:
+        self._entries = list(entries)
+        self._sources = list(sources)
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def _entry(self, index: int) -> Entry:
+        return self._entries[index]
+
+    @property
+    def n_atoms(self) -> NDArray[np.int64]:
+        """``(n_entries,)`` atoms of each entry."""
+        return np.array([len(entry.atoms) for entry in self._entries], dtype=np.int64)
+
+    @property
+    def sources(self) -> list[dict[str, Any]]:
+        """``path`` and ``sha256`` of each file behind the set."""
+        return list(self._sources)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the entries in their order; equal to that of a store of the same entries."""
+        return content_digest(encode_entry(entry)[:DIGEST_SIZE] for entry in self._entries)
+
+
+class Subset(Dataset):
+    """Some entries of another set, in an order of their own.
+
+    Args:
+        parent: The set.
+        indices: Which of its entries.
+
+    Raises:
+        IndexError: An index outside the set.
+    """
+
+    def __init__(self, parent: Dataset, indices: Iterable[int]) -> None:
+        self.parent = parent
+        self.indices = np.fromiter(indices, dtype=np.int64)
+        n = len(parent)
+        if len(self.indices) and not (-n <= self.indices.min() and self.indices.max() < n):
+            raise IndexError(f"an index lies outside the set of {n} entries")
+        self.indices %= max(n, 1)
+
+    def __len__(self) -> int:
+        return len(self.indices)
+
+    def _entry(self, index: int) -> Entry:
+        return self.parent[int(self.indices[index])]
+
+    @property
+    def n_atoms(self) -> NDArray[np.int64]:
+        """``(n_entries,)`` atoms of each entry."""
+        return self.parent.n_atoms[self.indices]
+
+    @property
+    def sources(self) -> list[dict[str, Any]]:
+        """Files behind the whole set."""
+        return self.parent.sources
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the entries in their order."""
+        return content_digest(encode_entry(entry)[:DIGEST_SIZE] for entry in self)
+
+
+class ConcatDataset(Dataset):
+    """Several sets, one after another."""
+
+    def __init__(self, parts: Sequence[Dataset]) -> None:
+        self.parts = list(parts)
+        self._ends = np.cumsum([len(part) for part in parts], dtype=np.int64)
+
+    def __len__(self) -> int:
+        return int(self._ends[-1]) if len(self._ends) else 0
+
+    def _entry(self, index: int) -> Entry:
+        part = int(np.searchsorted(self._ends, index, side="right"))
+        before = int(self._ends[part - 1]) if part else 0
+        return self.parts[part][index - before]
+
+    @property
+    def n_atoms(self) -> NDArray[np.int64]:
+        """``(n_entries,)`` atoms of each entry."""
+        return np.concatenate([part.n_atoms for part in self.parts] or [np.empty(0, np.int64)])
+
+    @property
+    def sources(self) -> list[dict[str, Any]]:
+        """Files behind all of the sets."""
+        return [source for part in self.parts for source in part.sources]
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the digests of the parts; that of the only part if there is one."""
+        if len(self.parts) == 1:
+            return self.parts[0].digest
+        return content_digest(bytes.fromhex(part.digest) for part in self.parts)
+
+    @property
+    def label_counts(self) -> dict[str, int]:
+        """How many entries carry each label."""
+        counts = [part.label_counts for part in self.parts]
+        return {name: sum(part[name] for part in counts) for name in LABELS}
+
+
+def link_digest(link: bytes, digest: bytes) -> bytes:
+    """The next link of the chain of SHA-256 that is the digest of a set.
+
+    A chain is carried on from 32 bytes, so a store keeps it as it grows.
+
+    Args:
+        link: The link before; empty for the first entry.
+        digest: Digest of the record of the next entry.
+    """
+    return hashlib.sha256(link + digest).digest()
+
+
+def content_digest(digests: Iterable[bytes]) -> str:
+    """The chain of SHA-256 over the digests of records, in hexadecimal; "" for an empty set."""
+    link = b""
+    for digest in digests:
+        link = link_digest(link, digest)
+    return link.hex()
+
+
+def open_dataset(
+    paths: str | Path | Sequence[str | Path],
+    keys: LabelKeys | None = None,
+    *,
+    unlabelled: bool = False,
+) -> Dataset:
+    """The entries of files: ``.lmdb`` stores by memory map, any other file read whole into memory.
+
+    Args:
+        paths: Files and folders; one or several. ``FILE@INDEX`` is not taken here.
+        keys: Where labels stand in files other than stores; the usual names if None.
+        unlabelled: Whether a file without any label is taken.
+
+    Raises:
+        InputError: A file that cannot be read, a label that is wrong, a file without labels.
+    """
+    given = [paths] if isinstance(paths, str | Path) else list(paths)
+    if not given:
+        raise FileFormatError("no file is given: name at least one.")
+    parts = [_open(Path(path), keys or LabelKeys(), unlabelled) for path in given]
+    return parts[0] if len(parts) == 1 else ConcatDataset(parts)
+
+
+def _open(path: Path, keys: LabelKeys, unlabelled: bool) -> Dataset:
+    if path.suffix == ".lmdb":
+        from atomml.data.store import StoreDataset
+
+        return StoreDataset(path)
+    from atomml.data.sources import find_sources, read_source, source_record
+
+    entries: list[Entry] = []
+    sources, _ = find_sources([path])
+    for source in sources:
+        entries += entries_of(read_source(source), keys, unlabelled=unlabelled)
+    return ListDataset(entries, map(source_record, sources))
