@@ -120,7 +120,7 @@ def _strains() -> list[Atoms]:
             if kind == 0:
                 strain[0, 0] = amount
             elif kind == 1:
-                strain[0, 1] = strain[1, 0] = amount
+                strain[0, 1] = strain[1, 0] = amount + 0.035  # a shear and its reverse are mirror images
             else:
                 strain += amount * np.eye(3)
             atoms = bulk("MgO", "rocksalt", a=4.22, cubic=True)

@@ -80,7 +80,7 @@ def _works(tensor: Slope | None) -> bool:
 def _matters(columns: tuple[Floats, Floats], rest: Floats, strained: NDArray[np.bool_]) -> bool:
     """Whether the tensor's own work is large beside what the trace leaves unexplained."""
     left = np.abs(rest - columns[0])[strained]
-    return float(np.median(np.abs(columns[1][strained]))) > 0.7 * float(np.median(left))
+    return float(np.median(np.abs(columns[1][strained]))) > 0.5 * float(np.median(left))
 
 
 def _unit_factor(verdict: Verdict, rest: Floats) -> Floats | None:
