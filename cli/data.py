@@ -30,6 +30,7 @@ class Subcommand(NamedTuple):
 
 SUBCOMMANDS = {
     "import": Subcommand("atomml.cli.data:run_import", "files and folders of calculations into one store"),
+    "report": Subcommand("atomml.cli.data_report:run", "what a set holds, and what is wrong with it"),
     "split": Subcommand("atomml.cli.data:run_split", "training, validation and test sets without leaks"),
 }
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 from numpy.typing import NDArray
 
+from atomml.report.data_recipe import data_report
 from atomml.report.plots import Scale, Series, histogram, line_plot
 from atomml.report.quantities import label_of, split_unit, with_unit
 from atomml.report.report import Report
@@ -97,7 +98,7 @@ def predict(run: Run, report: Report) -> None:
     show_structures(run, report, "Structures")
 
 
-RECIPES: dict[str, Recipe] = {"md": md, "predict": predict, "relax": relax}
+RECIPES: dict[str, Recipe] = {"data report": data_report, "md": md, "predict": predict, "relax": relax}
 
 
 def show_structures(run: Run, report: Report, title: str) -> None:

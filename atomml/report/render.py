@@ -15,9 +15,15 @@ __all__ = ["render_run", "run_report"]
 
 _TITLES = {
     "compare": "Comparison of models",
+    "data report": "Data set",
     "md": "Molecular dynamics",
     "predict": "Prediction",
     "relax": "Relaxation",
+}
+_OUTCOMES = {
+    "data report": ("no errors found", "errors found"),
+    "md": ("finished", "not converged"),
+    "predict": ("finished", "not converged"),
 }
 _N_TILES = 10
 
@@ -72,8 +78,8 @@ def _status(run: Run, report: Report) -> None:
         report.status("not finished", False)
     elif "converged" in run.summary:
         good = bool(run.summary["converged"])
-        finished = "finished" if run.command in ("md", "predict") else "converged"
-        report.status(finished if good else "not converged", good)
+        done, not_done = _OUTCOMES.get(run.command, ("converged", "not converged"))
+        report.status(done if good else not_done, good)
 
 
 def _numbers(run: Run, report: Report) -> dict[str, Any]:

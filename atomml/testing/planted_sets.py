@@ -34,7 +34,7 @@ def label_structures(structures: Sequence[Atoms], model: str, source: str) -> En
 
     potential = load_model(model, dtype="float64", device="cpu")
     build = GraphBuilder.for_model(potential, angles=potential.fast_path() is None)
-    entries = []
+    entries: Entries = []
     for start in range(0, len(structures), 8):
         batch = structures[start : start + 8]
         graph = collate([build(atoms) for atoms in batch])
@@ -77,7 +77,7 @@ def wandering(base: Atoms, n: int, step: float, seed: int) -> list[Atoms]:
 
 
 def clean_sets() -> dict[str, Entries]:
-    """Sound sets by name: a liquid's crystal, a salt, a semiconductor, alloys, a molecule, a trajectory, strains."""
+    """Sound sets by name: solid argon, a salt, a semiconductor, alloys, a molecule, a trajectory, strains."""
     from ase.build import bulk, molecule
 
     argon = bulk("Ar", "fcc", a=5.3, cubic=True).repeat((2, 2, 2))

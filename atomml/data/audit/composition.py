@@ -74,10 +74,11 @@ def fit_composition(evidence: Evidence) -> CompositionModel | None:
 def robust_fit(design: Floats, values: Floats) -> Floats:
     """Coefficients of least norm by iterated weights: first those of least absolute values, then Tukey's."""
     weight = np.ones(len(values))
-    coefficients = np.zeros(design.shape[1])
+    coefficients: Floats = np.zeros(design.shape[1])
     for turn in range(_ROUNDS):
         root = np.sqrt(weight)[:, None]
-        coefficients = np.linalg.lstsq(design * root, values * root[:, 0], rcond=1e-9)[0]
+        solution = np.linalg.lstsq(design * root, values * root[:, 0], rcond=1e-9)[0]
+        coefficients = np.asarray(solution, dtype=np.float64)
         residual = values - design @ coefficients
         scale = max(1.4826 * float(np.median(np.abs(residual))), 1e-10)
         if turn < _ROUNDS // 2:
@@ -103,7 +104,7 @@ def _determined(design: Floats) -> NDArray[np.bool_]:
 
 
 def local_residuals(evidence: Evidence) -> Floats:
-    """``(n_entries,)`` eV/atom that neither composition nor the fingerprint explains linearly; NaN elsewhere."""
+    """``(n_entries,)`` eV/atom that composition and fingerprint do not explain linearly; NaN elsewhere."""
     result = np.full(len(evidence), np.nan)
     used, design, energy = _local_design(evidence)
     if len(energy):
@@ -181,8 +182,9 @@ def mixed_theory(evidence: Evidence) -> list[Finding]:
         threshold, gap = branch
         upper = residual > threshold
         sentence = (
-            f"Energies of like compositions and structures lie on two branches, {int(upper.sum())} entries at "
-            f"least {gap:.3f} eV/atom above the others{_aligned_with(evidence, upper, np.isfinite(residual))}."
+            f"Energies of like compositions and structures lie on two branches, {int(upper.sum())} entries "
+            f"at least {gap:.3f} eV/atom above the "
+            f"others{_aligned_with(evidence, upper, np.isfinite(residual))}."
         )
         found.append(Finding.of("mixed-theory", ERROR, sentence, _MIXED, _smaller(upper, residual)))
     return found
@@ -264,9 +266,9 @@ def per_atom(evidence: Evidence) -> list[Finding]:
     if not (intensive < 0.2 * extensive and intensive < 0.2 * varied):
         return []
     sentence = (
-        f"It looks as if the energies are per atom: a linear model of the composition leaves {intensive:.3g} eV "
-        f"if they are, and {extensive:.3g} eV/atom if they are totals, over sizes from {sizes.min():.0f} to "
-        f"{sizes.max():.0f} atoms."
+        "It looks as if the energies are per atom: a linear model of the composition leaves "
+        f"{intensive:.3g} eV if they are, and {extensive:.3g} eV/atom if they are totals, over sizes from "
+        f"{sizes.min():.0f} to {sizes.max():.0f} atoms."
     )
     advice = "Read the set with --energy-per-atom, or multiply each energy by its number of atoms."
     return [Finding.of("energy-per-atom", ERROR, sentence, advice, used)]

@@ -32,8 +32,8 @@ _VIOLATION = 0.3
 _MOST_CRYSTALS = 150
 _MOST_ATOMS = 120
 _ADVICE = (
-    "Turn the tensors as the cells were turned (R sigma R^T), or read the set with --stress-key none; the pressure "
-    "alone is still right."
+    "Turn the tensors as the cells were turned (R sigma R^T), or read the set with --stress-key none; the "
+    "pressure alone is still right."
 )
 
 
@@ -63,10 +63,10 @@ def _by_work(evidence: Evidence) -> list[Finding]:
         return []
     share = 0.0 if tensor is None else tensor.value
     sentence = (
-        f"Along {int(strained.sum())} strained pairs the trace of the stress does the work that the energies ask "
-        f"for ({trace.value:.2f} of it, squared correlation {trace.correlation:.2f}) and the rest of the tensor "
-        f"doesn't ({share:.2f}, {0.0 if tensor is None else tensor.correlation:.2f}): the tensors stand in "
-        "another frame than the cells."
+        f"Along {int(strained.sum())} strained pairs the trace of the stress does the work that the "
+        f"energies ask for ({trace.value:.2f} of it, squared correlation {trace.correlation:.2f}) and the "
+        f"rest of the tensor doesn't ({share:.2f}, {0.0 if tensor is None else tensor.correlation:.2f}): "
+        "the tensors stand in another frame than the cells."
     )
     entries = np.unique(np.concatenate([pairs.first, pairs.second]))
     return [Finding.of("stress-frame", ERROR, sentence, _ADVICE, entries)]
@@ -114,8 +114,8 @@ def _by_symmetry(evidence: Evidence) -> list[Finding]:
     if len(broken) < max(_FEWEST_CRYSTALS, 0.3 * len(known)):
         return []
     sentence = (
-        f"The stress of {len(broken)} of {len(known)} symmetric crystals doesn't have their symmetry: the tensors "
-        "stand in another frame than the cells."
+        f"The stress of {len(broken)} of {len(known)} symmetric crystals doesn't have their symmetry: the "
+        "tensors stand in another frame than the cells."
     )
     return [Finding.of("stress-frame", ERROR, sentence, _ADVICE, broken)]
 

@@ -32,7 +32,8 @@ def length_unit(evidence: Evidence) -> list[Finding]:
     if np.percentile(closest, 90) < _SHORT and middle > 0.3:
         sentence = (
             f"The shortest distance is {middle:.2f} times the sum of the covalent radii in the median "
-            "(a bond is 0.8 to 1.3 times): the positions look as if they were converted from bohr once too often."
+            "(a bond is 0.8 to 1.3 times): the positions look as if they were converted from bohr once too "
+            "often."
         )
         advice = "Divide positions and cell by 0.529177."
         return [Finding.of("positions-too-small", ERROR, sentence, advice, _bonded(evidence))]

@@ -68,7 +68,7 @@ def zero_forces(evidence: Evidence) -> list[Finding]:
         f"All forces of {int(empty.sum())} of {int(due.sum())} entries are exactly zero, though their atoms "
         "do not sit on symmetric sites: the forces were not computed."
     )
-    advice = "Read the set with --forces-key none, or leave these entries out; else a model learns that nothing pulls."
+    advice = "Read the set with --forces-key none, or leave these entries out: they teach that nothing pulls."
     return [Finding.of("zero-forces", ERROR if everywhere else WARNING, sentence, advice, empty)]
 
 
@@ -102,8 +102,8 @@ def net_forces(evidence: Evidence) -> list[Finding]:
         return []
     worst = float(evidence["net_force"][off].max())
     sentence = (
-        f"The forces of {int(off.sum())} of {n} entries do not add up to zero: up to {worst:.3g} eV/Å per atom "
-        "is left."
+        f"The forces of {int(off.sum())} of {n} entries do not add up to zero: up to {worst:.3g} eV/Å per "
+        "atom is left."
     )
     advice = (
         "Look for forces set to zero on fixed atoms, atoms left out, a mixed order of atoms, or loose grids; "
@@ -146,8 +146,8 @@ def isolated_atoms(evidence: Evidence) -> list[Finding]:
         reference[place] = np.median(energies)
         if np.ptp(energies) > 1e-3:
             sentence = (
-                f"The isolated {chemical_symbols[number]} atom is there {len(rows)} times, with energies from "
-                f"{energies.min():.4f} to {energies.max():.4f} eV."
+                f"The isolated {chemical_symbols[number]} atom is there {len(rows)} times, with energies "
+                f"from {energies.min():.4f} to {energies.max():.4f} eV."
             )
             found.append(
                 Finding.of("isolated-atoms-disagree", ERROR, sentence, "Keep one, of the set's method.", rows)
@@ -172,8 +172,8 @@ def _binding(evidence: Evidence, reference: np.ndarray) -> list[Finding]:
     if -12.0 < middle < 0.5:  # tungsten, the strongest, is bound by 8.9 eV; PBE adds some tenths
         return []
     sentence = (
-        f"With the isolated atoms of the set as reference, the other entries are bound by {-middle:.3g} eV/atom "
-        "in the median, which matter isn't: they are of another method or unit."
+        f"With the isolated atoms of the set as reference, the other entries are bound by {-middle:.3g} "
+        "eV/atom in the median, which matter isn't: they are of another method or unit."
     )
     return [
         Finding.of("isolated-atoms-off", ERROR, sentence, "Compute them with the method of the set.", known)

@@ -146,14 +146,15 @@ def _frame(entries: Sequence[Entry], compared: Comparison, model: str) -> list[F
         return []
     label, predicted = _deviatoric(label), _deviatoric(predicted)
     whole = _correlation(label.ravel(), predicted.ravel())
-    eigenvalues = _correlation(np.linalg.eigvalsh(label).ravel(), np.linalg.eigvalsh(predicted).ravel())
+    principal = [np.linalg.eigvalsh(tensors).ravel().astype(np.float64) for tensors in (label, predicted)]
+    eigenvalues = _correlation(principal[0], principal[1])
     trace = _stress_slope(entries, compared)
     if trace is None or trace.correlation < _SURE or whole > 0.35 or eigenvalues < 0.6:
         return []
     sentence = (
-        f"The trace of the stress follows {model} (squared correlation {trace.correlation:.2f}), and so do the "
-        f"principal stresses ({eigenvalues:.2f}), but the deviatoric tensor doesn't ({whole:.2f}): the tensors stand "
-        "in another frame than the cells."
+        f"The trace of the stress follows {model} (squared correlation {trace.correlation:.2f}), and so do "
+        f"the principal stresses ({eigenvalues:.2f}), but the deviatoric tensor doesn't ({whole:.2f}): the "
+        "tensors stand in another frame than the cells."
     )
     advice = (
         "Turn the tensors as the cells were turned (R sigma R^T), or read the set with --stress-key none."
@@ -178,7 +179,7 @@ _NO_PAIRS = Pairs.from_rows(np.empty((0, 13)))
 
 
 def _energy_factors(size: float) -> Factors:
-    found = {
+    found: Factors = {
         one.traps: float(1 / np.asarray(one.energy(_NO_PAIRS)))
         for one in energy_hypotheses()
         if len(one.traps) == 1 and one.traps[0].startswith("energy-in-")
@@ -195,7 +196,7 @@ def _force_factors() -> Factors:
 
 
 def _stress_factors(volume: float) -> Factors:
-    found = {
+    found: Factors = {
         one.traps: float(1 / np.asarray(one.stress(_NO_PAIRS)))
         for one in stress_hypotheses()
         if one.traps and "virial-for-stress" not in one.traps
@@ -216,8 +217,8 @@ def _name(
     }
     near = sorted((value, traps) for traps, value in off.items() if value < np.log(_ROUGH))
     words = (
-        f"The {what} are {slope.value:.4g} times those of {model} (squared correlation {slope.correlation:.2f} over "
-        f"{len(compared.rows)} entries)"
+        f"The {what} are {slope.value:.4g} times those of {model} (squared correlation "
+        f"{slope.correlation:.2f} over {len(compared.rows)} entries)"
     )
     if not near:
         sentence = f"{words}, a factor that no usual unit explains."

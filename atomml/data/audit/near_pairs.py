@@ -14,7 +14,7 @@ from __future__ import annotations
 from array import array
 from collections import OrderedDict
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -74,9 +74,14 @@ class Pairs:
     @classmethod
     def from_rows(cls, rows: Floats) -> Pairs:
         """From ``(n_pairs, 13)`` columns in the order of the attributes."""
-        columns = [np.ascontiguousarray(column) for column in rows.reshape(-1, _COLUMNS).T]
-        first, second = columns[0].astype(np.int64), columns[1].astype(np.int64)
-        return cls(first, second, *columns[2:6], columns[6] > 0, *columns[7:])
+        columns: dict[str, NDArray[Any]] = {
+            name: np.ascontiguousarray(column)
+            for name, column in zip(cls.__dataclass_fields__, rows.reshape(-1, _COLUMNS).T, strict=True)
+        }
+        columns["first"] = columns["first"].astype(np.int64)
+        columns["second"] = columns["second"].astype(np.int64)
+        columns["has_stress"] = columns["has_stress"] > 0
+        return cls(**columns)
 
     def take(self, chosen: NDArray[np.bool_]) -> Pairs:
         """The rows where ``chosen`` is true."""

@@ -59,7 +59,7 @@ def fit_slope(x: Floats, y: Floats, noise: Floats) -> Slope | None:
 
 
 def partial_slopes(columns: tuple[Floats, ...], y: Floats, noise: Floats) -> list[Slope | None]:
-    """y = sum of slope times column: the slope of each, with what it may be at least and at most.
+    """Slopes of y = sum of slope times column, each with what it may be at least and at most.
 
     Starts from least absolute values and goes on with Tukey's biweight (Holland & Welsch, Commun.
     Stat. A6, 813, 1977). Each column and y are then cleared of the other columns (Frisch & Waugh,

@@ -59,7 +59,7 @@ class Verdict:
 
     def work(self, *, stress: bool = True) -> Floats:
         """``(n_pairs,)`` work in eV, by the case that fits."""
-        case, tensor = self.energy_case, self.stress_case
+        case = self.energy_case
         work = self.pairs.force_work * (case.forces * case.length if case else 1.0)
         if stress:
             work = work + (self.pairs.isotropic + self.pairs.deviatoric) * self.stress_factor()
@@ -193,7 +193,8 @@ def _seen(verdict: Verdict) -> str:
         for what, slope in (("forces", verdict.forces), ("stress", verdict.stress))
         if slope is not None and slope.tells
     ]
-    return f"along {len(verdict.pairs)} pairs of near-by structures the energy changes by {' and by '.join(parts)}"
+    where = f"along {len(verdict.pairs)} pairs of near-by structures"
+    return f"{where} the energy changes by {' and by '.join(parts)}"
 
 
 def _without_a_case(verdict: Verdict, entries: NDArray[np.int64]) -> list[Finding]:
