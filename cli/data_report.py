@@ -36,11 +36,11 @@ def run(name: str, argv: Sequence[str]) -> int:
         raise OptionError("atomml data report needs a set: name a store or a file.")
     from atomml.cli.display import logging_to_stderr, print_json, say
     from atomml.run import default_folder
-    from atomml.workflows.data_report import data_report
+    from atomml.workflows.data_report import report_data
 
     folder = Path(found.out) if found.out else default_folder("data-report", found.paths[0])
     with logging_to_stderr(found.quiet, found.debug):
-        result = data_report(found.paths, out=folder, overwrite=found.overwrite, **values)
+        result = report_data(found.paths, out=folder, overwrite=found.overwrite, **values)
     if found.json:
         print_json(result.summary)
     elif not found.quiet:

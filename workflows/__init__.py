@@ -8,17 +8,17 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from atomml.workflows.comparison import compare
     from atomml.workflows.data_import import import_data
-    from atomml.workflows.data_report import data_report
+    from atomml.workflows.data_report import report_data
     from atomml.workflows.data_split import split_data
     from atomml.workflows.molecular_dynamics import md
     from atomml.workflows.relaxation import relax
     from atomml.workflows.single_point import predict
 
-__all__ = ["compare", "data_report", "import_data", "md", "predict", "relax", "split_data"]
+__all__ = ["compare", "import_data", "md", "predict", "relax", "report_data", "split_data"]
 
 _HOME = {
     "compare": "comparison",
-    "data_report": "data_report",
+    "report_data": "data_report",
     "import_data": "data_import",
     "split_data": "data_split",
     "md": "molecular_dynamics",

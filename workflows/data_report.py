@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from atomml.data.entry import Entry
     from atomml.model import Potential
 
-__all__ = ["DataReportOptions", "DataReportResult", "data_report"]
+__all__ = ["DataReportOptions", "DataReportResult", "report_data"]
 
 _PEEKED = 20
 
@@ -82,7 +82,7 @@ class DataReportResult(Result):
     findings: list[dict[str, Any]] = field(default_factory=list, metadata={"summary": False})
 
 
-def data_report(
+def report_data(
     paths: str | Path | Sequence[str | Path] | Sequence[Entry],
     *,
     out: str | Path | None = None,

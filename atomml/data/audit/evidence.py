@@ -21,6 +21,7 @@ from atomml.data.audit.neighbourhood import N_FEATURES, Neighbourhood, neighbour
 from atomml.errors import StructureError
 
 if TYPE_CHECKING:
+    from atomml.data.audit.unit_traps import Verdict
     from atomml.data.entry import Entry
 
 __all__ = ["Evidence", "gather"]
@@ -105,6 +106,13 @@ class Evidence:
     def isolated(self) -> NDArray[np.bool_]:
         """Entries of one atom that sees no image of itself."""
         return self.single & ~(self["image_distance"] < _ISOLATED)
+
+    @cached_property
+    def verdict(self) -> Verdict:
+        """What the near pairs say of units and signs."""
+        from atomml.data.audit.unit_traps import verdict_of
+
+        return verdict_of(self.pairs)
 
     @cached_property
     def elements(self) -> list[int]:

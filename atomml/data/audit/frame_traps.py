@@ -7,6 +7,7 @@ deviatoric stress along strained pairs, and the symmetry of the crystal, which i
 
 from __future__ import annotations
 
+import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -16,7 +17,7 @@ from atomml.data.audit.evidence import Evidence
 from atomml.data.audit.finding import ERROR, Finding
 from atomml.data.audit.hypotheses import stress_hypotheses
 from atomml.data.audit.scale_fit import Floats, Slope, fit_slope, partial_slopes
-from atomml.data.audit.unit_traps import Verdict, verdict_of
+from atomml.data.audit.unit_traps import Verdict
 
 if TYPE_CHECKING:
     from atomml.data.entry import Entry
@@ -31,6 +32,7 @@ _LOOSE = 0.35
 _VIOLATION = 0.3
 _MOST_CRYSTALS = 150
 _MOST_ATOMS = 120
+_SYMPREC = 2e-4  # Å
 _ADVICE = (
     "Turn the tensors as the cells were turned (R sigma R^T), or read the set with --stress-key none; the "
     "pressure alone is still right."
@@ -44,7 +46,7 @@ def stress_frame(evidence: Evidence) -> list[Finding]:
 
 
 def _by_work(evidence: Evidence) -> list[Finding]:
-    verdict = verdict_of(evidence.pairs)
+    verdict = evidence.verdict
     pairs = verdict.pairs
     strained = pairs.strain > _STRAINED
     if strained.sum() < _FEWEST_PAIRS or not (pairs.isotropic.any() and pairs.deviatoric.any()):
@@ -148,7 +150,10 @@ def _point_group(entry: Entry) -> NDArray[np.float64]:
 
     atoms = entry.atoms
     cell = np.asarray(atoms.cell.array)
-    found = spglib.get_symmetry_dataset((cell, atoms.get_scaled_positions(), atoms.numbers), symprec=2e-4)
+    crystal = (cell, atoms.get_scaled_positions(), atoms.numbers)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)  # of how spglib will report errors one day
+        found = spglib.get_symmetry_dataset(crystal, symprec=_SYMPREC)
     if found is None:
         return np.eye(3)[None]
     columns = cell.T

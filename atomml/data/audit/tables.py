@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 from atomml.data.audit.composition import fit_composition
 from atomml.data.audit.evidence import Evidence, parse_composition
-from atomml.data.audit.unit_traps import verdict_of
 
 __all__ = ["element_rows", "entry_rows", "formula_rows", "pair_rows"]
 
@@ -80,7 +79,7 @@ def entry_rows(evidence: Evidence) -> Rows:
 
 def pair_rows(evidence: Evidence) -> Rows:
     """Of near-by structures: the change of energy, and the work of forces and stress as they stand."""
-    pairs = verdict_of(evidence.pairs).pairs
+    pairs = evidence.verdict.pairs
     work = pairs.force_work + pairs.isotropic + pairs.deviatoric
     rows: Rows = [["first", "second", "energy_change_eV", "work_eV", "displacement_A", "largest_strain"]]
     for k in range(len(pairs)):

@@ -174,7 +174,7 @@ def _noise(pairs: Pairs) -> Floats:
 
 def consistent_units(evidence: Evidence) -> list[Finding]:
     """Energies, forces and stress that belong together by the work along near-by structures."""
-    verdict = verdict_of(evidence.pairs)
+    verdict = evidence.verdict
     entries = np.unique(np.concatenate([verdict.pairs.first, verdict.pairs.second]))
     if verdict.energy_case is None or verdict.stress_case is None:
         return _unrelated(verdict) or _without_a_case(verdict, entries)
@@ -256,7 +256,7 @@ _ADVICE = {
 
 def energy_jumps(evidence: Evidence) -> list[Finding]:
     """Entries whose energy lies off what the work from most of their neighbours gives."""
-    verdict = verdict_of(evidence.pairs)
+    verdict = evidence.verdict
     if verdict.energy_case is None or verdict.energy_case.traps or not len(verdict.pairs):
         return []
     pairs = verdict.pairs
