@@ -112,7 +112,9 @@ class Evidence:
         """What the near pairs say of units and signs."""
         from atomml.data.audit.unit_traps import verdict_of
 
-        return verdict_of(self.pairs)
+        forces = np.sqrt(self["mean_square_force"])
+        usual = float(np.nanmedian(forces)) if np.isfinite(forces).any() else 1.0
+        return verdict_of(self.pairs, usual)
 
     @cached_property
     def elements(self) -> list[int]:

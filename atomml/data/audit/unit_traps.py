@@ -22,8 +22,9 @@ from atomml.data.audit.scale_fit import Floats, Slope, partial_slopes
 __all__ = ["Verdict", "advice_for", "consistent_units", "energy_jumps", "verdict_of"]
 
 _NOISE = 0.1  # of the curvature: what the trapezoidal rule misses of it, with room
-_UNRELATED = 0.2
+_UNRELATED = 0.4
 _SIGNAL = 5.0
+_FORCES = (0.005, 10.0)  # eV/Å: noble gases near 0 K to metals at thousands of K
 _CERTAIN = 0.8
 _SOUND_WITHIN = 1.25
 _FEWEST_SURE = 10
@@ -70,14 +71,20 @@ class Verdict:
         return self.stress_case.stress(self.pairs) if self.stress_case else 1.0
 
 
-def verdict_of(pairs: Pairs) -> Verdict:
-    """Compare the change of energy along near-by structures with the work of forces and stress."""
+def verdict_of(pairs: Pairs, usual_force: float = 1.0) -> Verdict:
+    """Compare the change of energy along near-by structures with the work of forces and stress.
+
+    Args:
+        pairs: Near-by structures.
+        usual_force: Root mean square force of the set as it stands; of two cases that fit, one that
+            leaves forces as matter has them is preferred.
+    """
     pairs = _thinned(pairs.take((pairs.force_work != 0) | (pairs.isotropic + pairs.deviatoric != 0)))
     noise = _noise(pairs)
     forces, stress = _slopes(pairs, noise, _SOUND, _SOUND)
     plain = Verdict(pairs, noise, forces, stress)
     if _tells(forces) or _tells(stress):
-        fits = _fits(pairs, noise)
+        fits = [(off + _odd(usual_force, e), e, s) for off, e, s in _fits(pairs, noise)]
         if fits:
             least = min(len(e.traps) + len(s.traps) for _, e, s in fits)
             fits = sorted(
@@ -137,6 +144,12 @@ def _allows(slope: Slope | None) -> bool:
 def _sound(slope: Slope | None) -> bool:
     """Nothing wrong to see: no unit, sign or norm at hand is nearer to 1 than a bohr to an ångström."""
     return slope is None or not slope.tells or slope.allows(1.0, _SOUND_WITHIN)
+
+
+def _odd(usual_force: float, energy: Hypothesis) -> float:
+    """How far (in the logarithm) the forces would lie outside 0.005 to 10 eV/Å."""
+    force = max(usual_force * abs(energy.forces), 1e-12)
+    return max(0.0, float(np.log(force / _FORCES[1])), float(np.log(_FORCES[0] / force)))
 
 
 def _off(slope: Slope | None) -> float:
