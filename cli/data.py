@@ -31,6 +31,7 @@ class Subcommand(NamedTuple):
 SUBCOMMANDS = {
     "import": Subcommand("atomml.cli.data:run_import", "files and folders of calculations into one store"),
     "label": Subcommand("atomml.cli.data_label:run_label", "energies and forces by PySCF, xTB or a model"),
+    "report": Subcommand("atomml.cli.data_report:run", "what a set holds, and what is wrong with it"),
     "split": Subcommand("atomml.cli.data:run_split", "training, validation and test sets without leaks"),
 }
 

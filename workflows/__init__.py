@@ -9,17 +9,29 @@ if TYPE_CHECKING:
     from atomml.workflows.comparison import compare
     from atomml.workflows.data_import import import_data
     from atomml.workflows.data_label import label_data
+    from atomml.workflows.data_report import report_data
     from atomml.workflows.data_split import split_data
     from atomml.workflows.evaluation import evaluate
     from atomml.workflows.molecular_dynamics import md
     from atomml.workflows.relaxation import relax
     from atomml.workflows.single_point import predict
 
-__all__ = ["compare", "evaluate", "import_data", "label_data", "md", "predict", "relax", "split_data"]
+__all__ = [
+    "compare",
+    "evaluate",
+    "import_data",
+    "label_data",
+    "md",
+    "predict",
+    "relax",
+    "report_data",
+    "split_data",
+]
 
 _HOME = {
     "compare": "comparison",
     "evaluate": "evaluation",
+    "report_data": "data_report",
     "import_data": "data_import",
     "label_data": "data_label",
     "split_data": "data_split",

@@ -26,13 +26,14 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-__all__ = ["Series", "heat_map", "histogram", "line_plot", "parity_plot"]
+__all__ = ["Series", "bar_plot", "heat_map", "histogram", "line_plot", "parity_plot"]
 
 Style = Literal["line", "dashed", "points", "steps"]
 Scale = Literal["linear", "log"]
 
 LINE_POINTS = 1600
 CLOUD_POINTS = 6000
+_MOST_BARS = 60
 _SIZE = (6.0, 3.1)
 _SQUARE = (6.0, 4.9)
 
@@ -103,6 +104,30 @@ def histogram(values: ArrayLike, xlabel: str, title: str = "", *, bins: int | No
             axes.stairs(counts, edges, fill=True, color=PALETTE[0], alpha=0.75)
             axes.set_ylim(bottom=0)
         return _svg(figure, title or f"Histogram of {xlabel}")
+
+
+def bar_plot(names: Sequence[str], values: ArrayLike, ylabel: str, title: str = "") -> str:
+    """One bar per name, in the order given, as an SVG element; of more than 60 the first 60.
+
+    Raises:
+        InputError: Names and values differ in number.
+    """
+    data = np.asarray(values, dtype=np.float64).ravel()
+    if len(names) != data.size:
+        raise InputError(f"bar plot: {len(names)} names for {data.size} values.")
+    names, data = list(names)[:_MOST_BARS], data[:_MOST_BARS]
+    with _canvas(_SIZE) as (figure, axes):
+        axes.set(ylabel=clean(ylabel))
+        if data.size == 0:
+            _say_empty(axes)
+        else:
+            axes.bar(np.arange(data.size), data, color=PALETTE[0], alpha=0.75)
+            steep = data.size > 14
+            axes.set_xticks(
+                np.arange(data.size), [clean(name) for name in names], rotation=90 if steep else 0
+            )
+            axes.grid(visible=False, axis="x")
+        return _svg(figure, title or ylabel)
 
 
 def parity_plot(reference: ArrayLike, predicted: ArrayLike, xlabel: str, ylabel: str, title: str = "") -> str:

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 from numpy.typing import NDArray
 
+from atomml.report.data_recipe import data_report
 from atomml.report.evaluation_recipe import SHOWN_RESULTS, evaluate
 from atomml.report.plots import Scale, Series, histogram, line_plot
 from atomml.report.quantities import label_of, split_unit, with_unit
@@ -98,7 +99,13 @@ def predict(run: Run, report: Report) -> None:
     show_structures(run, report, "Structures")
 
 
-RECIPES: dict[str, Recipe] = {"evaluate": evaluate, "md": md, "predict": predict, "relax": relax}
+RECIPES: dict[str, Recipe] = {
+    "data report": data_report,
+    "evaluate": evaluate,
+    "md": md,
+    "predict": predict,
+    "relax": relax,
+}
 
 SHOWN_BY_RECIPE: dict[str, Collection[str]] = {"evaluate": SHOWN_RESULTS}
 """Results that a recipe shows itself, so that they are not listed once more."""

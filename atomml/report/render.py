@@ -16,16 +16,18 @@ __all__ = ["render_run", "run_report"]
 _TITLES = {
     "compare": "Comparison of models",
     "evaluate": "Evaluation",
+    "data report": "Data set",
     "md": "Molecular dynamics",
     "predict": "Prediction",
     "relax": "Relaxation",
 }
-_N_TILES = 10
-_STATUS = {  # what a run is called that is done, and one whose summary says that it has not converged
+_OUTCOMES = {
+    "data report": ("no errors found", "errors found"),
     "evaluate": ("finished", "some structures failed"),
     "md": ("finished", "not converged"),
     "predict": ("finished", "not converged"),
 }
+_N_TILES = 10
 
 
 def render_run(folder: Path) -> None:
@@ -82,8 +84,8 @@ def _status(run: Run, report: Report) -> None:
         report.status("not finished", False)
     elif "converged" in run.summary:
         good = bool(run.summary["converged"])
-        words = _STATUS.get(run.command, ("converged", "not converged"))
-        report.status(words[0] if good else words[1], good)
+        done, not_done = _OUTCOMES.get(run.command, ("converged", "not converged"))
+        report.status(done if good else not_done, good)
 
 
 def _numbers(run: Run, report: Report) -> dict[str, Any]:
