@@ -170,6 +170,8 @@ _MOST_ROWS = 40
 def _remark(source: Mapping[str, Any]) -> str:
     if source["error"]:
         return "NOT TAKEN"
+    if source["unread"]:
+        return f"no forces; columns not read: {source['unread']} (--forces-key)"
     return "cut short: what was finished is taken" if source["unfinished"] else ""
 
 

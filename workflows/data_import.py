@@ -197,7 +197,8 @@ def _reports(tasks: Sequence[PartTask], workers: int | None) -> Iterator[PartRep
     from concurrent.futures import ProcessPoolExecutor
     from concurrent.futures.process import BrokenProcessPool
 
-    with ProcessPoolExecutor(n_workers, mp_context=multiprocessing.get_context("spawn")) as pool:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(n_workers, mp_context=context, initializer=_leave_interrupts) as pool:
         try:
             yield from pool.map(make_part, tasks)
         except BrokenProcessPool as error:
@@ -205,6 +206,13 @@ def _reports(tasks: Sequence[PartTask], workers: int | None) -> Iterator[PartRep
                 "A process that reads was killed, perhaps for want of memory: give the same command again "
                 "to go on, with fewer --workers."
             ) from error
+
+
+def _leave_interrupts() -> None:
+    """Ctrl-C reaches every process of a terminal; the one that leads ends the others."""
+    import signal
+
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
 def _check_any(reports: Sequence[PartReport]) -> None:

@@ -19,6 +19,7 @@ from typing import Any
 from atomml.data.convergence import RunRecord, inspect_run
 from atomml.data.entry import Entry
 from atomml.data.label_keys import LabelKeys, entries_of
+from atomml.data.label_reader import UNREAD_COLUMNS
 from atomml.data.record import encode_entry
 from atomml.data.sources import Source, read_source, source_record
 from atomml.data.structures import Frame
@@ -65,6 +66,7 @@ class PartReport:
         error: Why nothing of the source was taken; "" if something was.
         exit_code: Of the error.
         method: Level of theory.
+        unread: Columns of vectors that were not read, of entries without forces.
     """
 
     path: str
@@ -77,6 +79,7 @@ class PartReport:
     error: str = ""
     exit_code: int = 0
     method: str = ""
+    unread: str = ""
 
 
 def make_part(task: PartTask) -> PartReport:
@@ -130,6 +133,7 @@ def _write(stream: Any, task: PartTask, report: PartReport) -> None:
         record = encode_entry(entry)
         stream.write(_LENGTH.pack(len(record)) + record)
         report.n_entries += 1
+        report.unread = report.unread or str(entry.atoms.info.get(UNREAD_COLUMNS, ""))
         report.n_frames = max(report.n_frames, report.n_entries)
 
 
@@ -184,7 +188,7 @@ def _converged(frames: Sequence[Frame], run: RunRecord, path: Path) -> list[Fram
 
 
 def remove_parts(folder: Path) -> None:
-    """Remove a folder of parts with what is in it."""
-    for file in folder.iterdir():
+    """Remove a folder of parts with what is in it; reports first, for a report promises its part."""
+    for file in sorted(folder.iterdir(), key=lambda file: file.suffix != ".json"):
         file.unlink(missing_ok=True)
     os.rmdir(folder)  # noqa: PTH106

@@ -19,8 +19,12 @@ if TYPE_CHECKING:
 
     from atomml.data.structures import Frame
 
-__all__ = ["KeyLedger", "read_entry"]
+__all__ = ["UNREAD_COLUMNS", "KeyLedger", "read_entry"]
 
+UNREAD_COLUMNS = "unread_columns"
+"""Key in ``atoms.info`` of an entry without forces: its columns of vectors that were not read, by name."""
+
+_NO_FORCES = ("positions", "momenta", "velocities", "initial_magmoms")
 _ORIGINS = ("", "ref_", "dft_", "qm_", "true_", "target_")
 
 
@@ -63,8 +67,11 @@ def read_entry(atoms: Atoms, keys: LabelKeys, source: str, frame: int) -> Entry:
     trajectory = found.text(keys.trajectory_key, _TRAJECTORY_KEYS)
     weight = found.weight()
     method = found.text(AUTO, _METHOD_KEYS)
+    bare = _bare(atoms, found.used, keys, where)
+    if labels.forces is None and (unread := _unread_columns(atoms, found.used)):
+        bare.info[UNREAD_COLUMNS] = unread
     return Entry(
-        atoms=_bare(atoms, found.used, keys, where),
+        atoms=bare,
         labels=labels,
         source=source,
         frame=frame,
@@ -286,6 +293,15 @@ def _bare(atoms: Atoms, used: set[str], keys: LabelKeys, where: str) -> Atoms:
     }
     _set_charge_and_spin(bare, keys, where)
     return bare
+
+
+def _unread_columns(atoms: Atoms, used: set[str]) -> str:
+    """Columns that may be forces under a name nobody expects."""
+    return ",".join(
+        name
+        for name, array in atoms.arrays.items()
+        if array.dtype.kind == "f" and array.shape[1:] == (3,) and name not in used and name not in _NO_FORCES
+    )
 
 
 def _is_short(value: Any) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import subprocess
 import sys
 import zlib
@@ -24,7 +25,7 @@ from atomml.cli.main import main
 from atomml.data.dataset import open_dataset
 from atomml.data.entry import Entry
 from atomml.data.structures import write_structures
-from atomml.errors import FileFormatError, InputError, OptionError
+from atomml.errors import FileFormatError, InputError, OptionError, RunFailedError
 from atomml.workflows.data_import import ImportOptions, import_data
 
 Frames = Callable[..., list[Atoms]]
@@ -282,6 +283,32 @@ def test_the_result_does_not_depend_on_the_number_of_workers(many: Path, tmp_pat
     assert "energy" in one.failed[0]["error"]
 
 
+def test_a_worker_that_is_killed_is_said_and_the_import_goes_on_after(many: Path, tmp_path: Path) -> None:
+    whole = import_data(many, tmp_path / "whole.lmdb", SERIAL)
+
+    def kill(_: object) -> None:
+        for child in multiprocessing.active_children():
+            child.kill()
+
+    with pytest.raises(RunFailedError, match=r"was killed.*give the same command again"):
+        import_data(many, tmp_path / "a.lmdb", ImportOptions(workers=2), listen=kill)
+    assert not (tmp_path / "a.lmdb").exists()
+    import_data(many, tmp_path / "a.lmdb", SERIAL)
+    assert (tmp_path / "a.lmdb").read_bytes() == whole.store.read_bytes()
+
+
+def test_forces_under_a_name_that_nobody_expects_are_pointed_out(
+    write: Callable[[str, str], Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = 'Lattice="9 0 0 0 9 0 0 0 9" Properties=species:S:1:pos:R:3:grad_x:R:3 energy=-1.0'
+    path = write("a.xyz", f"1\n{head}\nCu 0 0 0 1 2 3\n")
+    assert main(["data", "import", str(path), "--to", str(tmp_path / "a.lmdb"), "--workers", "1"]) == 0
+    assert "no forces; columns not read: grad_x (--forces-key)" in capsys.readouterr().out
+    assert open_dataset(tmp_path / "a.lmdb")[0].atoms.info == {"unread_columns": "grad_x"}
+    options = ImportOptions(workers=1, forces_key="grad_x")
+    assert import_data(path, tmp_path / "b.lmdb", options).header["label_counts"]["forces"] == 1
+
+
 KILLED = """
 import os, pathlib, random, signal, sys, time
 from atomml.data import import_parts
@@ -293,7 +320,7 @@ for kill in range(100):
     if not child:
         import_data(source, target, ImportOptions(workers=1))
         os._exit(0)
-    time.sleep(generator.uniform(0.0, 0.6))
+    time.sleep(generator.uniform(0.0, 0.2 + 0.2 * kill))  # longer each time: a slow machine gets through too
     os.kill(child, signal.SIGKILL)
     _, status = os.waitpid(child, 0)
     print(len(list(pathlib.Path(target).parent.glob(".*.parts/*.json"))), flush=True)
@@ -334,6 +361,24 @@ def test_finished_files_are_not_read_again(
     result = import_data(many, tmp_path / "a.lmdb", SERIAL)
     assert result.header["n_entries"] == 252
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.lmdb", "a.lmdb.json"]
+
+
+def test_a_report_outlives_no_part(frames: Frames, tmp_path: Path) -> None:
+    """Killed while it cleans up: what is left is never a report without its part."""
+    from atomml.data.import_parts import remove_parts
+
+    removed = []
+
+    class Folder(type(Path())):  # type: ignore[misc]
+        def unlink(self, missing_ok: bool = False) -> None:
+            removed.append(self.suffix)
+            super().unlink(missing_ok)
+
+    for name in ("b.part", "b.json", "a.part", "a.json", "lock"):
+        (tmp_path / name).touch()
+    remove_parts(Folder(tmp_path))
+    assert removed[:2] == [".json", ".json"]
+    assert not tmp_path.exists()
 
 
 def test_what_changed_since_is_read_again(
