@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
@@ -147,6 +147,51 @@ class Potential(nn.Module, abc.ABC):
         """The fast inference path for the present weights and device; None where there is none."""
         return None
 
+    @classmethod
+    def fresh(cls, name: str, elements: Sequence[int], settings: Mapping[str, Any]) -> Self:
+        """A model to be trained from nothing; weights come from torch's generator as it stands.
+
+        Args:
+            name: What it will be called.
+            elements: Atomic numbers that it will be trained on.
+            settings: Hyperparameters that differ from the family's defaults.
+
+        Raises:
+            ModelError: A setting that the family does not have, or a family that cannot be trained
+                from nothing (the default).
+        """
+        raise ModelError(f"{cls.__name__} cannot be trained from nothing: fine-tune published weights of it.")
+
+    def blocks(self) -> dict[str, tuple[str, ...]]:
+        """Names of the parameters by block, from the input to the output; each parameter in one block.
+
+        Fine-tuning freezes blocks by name, and scales learning rates by their depth. By default
+        each child module is a block.
+        """
+        found: dict[str, list[str]] = {}
+        for name, _ in self.named_parameters():
+            found.setdefault(name.partition(".")[0], []).append(name)
+        return {block: tuple(names) for block, names in found.items()}
+
+    def tuned_blocks(self) -> tuple[str, ...]:
+        """The blocks that fine-tuning leaves free when it freezes the rest; by default the last two."""
+        return tuple(self.blocks())[-2:]
+
+    def references(self) -> dict[int, float] | None:
+        """Constant energy of each element, eV by atomic number; None where there is none (the default)."""
+        return None
+
+    def shift_references(self, shifts: Mapping[int, float]) -> None:
+        """Add to the constant energies of elements.
+
+        Args:
+            shifts: eV by atomic number.
+
+        Raises:
+            ModelError: The model has no constant energies (the default).
+        """
+        raise ModelError(f"{self.info.name} has no reference energies of elements that could be changed.")
+
     @property
     def dtype(self) -> torch.dtype:
         """Floating-point type of the weights."""
@@ -189,7 +234,7 @@ class Potential(nn.Module, abc.ABC):
 
     def fast_path(self) -> FastPath | None:
         """The fast path for the weights as they are now; rebuilt when they change."""
-        key = tuple((p.data_ptr(), p._version) for p in self.parameters())
+        key = tuple((t.data_ptr(), t._version) for t in (*self.parameters(), *self.buffers()))
         if key != self._fast_key:
             self._fast, self._fast_key = self.build_fast_path(), key
         return self._fast

@@ -16,6 +16,7 @@ UNIT_SUFFIXES = {
     "meV_per_atom": "meV/atom",
     "eV_per_A3": "eV/Å^3",
     "eV_per_A": "eV/Å",
+    "meV_per_A": "meV/Å",
     "A2_per_ps": "Å^2/ps",
     "g_per_cm3": "g/cm^3",
     "eV": "eV",

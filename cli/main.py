@@ -35,6 +35,8 @@ COMMANDS = {
     "predict": Command("atomml.cli.workflow", "energy, forces and stress of one or thousands of structures"),
     "relax": Command("atomml.cli.workflow", "relax positions, and the cell if wanted"),
     "md": Command("atomml.cli.workflow", "molecular dynamics: NVE, NVT, NPT, ramps, exact resume"),
+    "train": Command("atomml.cli.train", "train a potential from fresh weights on labelled structures"),
+    "finetune": Command("atomml.cli.train", "teach a published model your own calculations"),
     "compare": Command("atomml.cli.compare", "one workflow with several models: one table and the spread"),
     "models": Command("atomml.cli.models", "list, info, verify, add, remove"),
     "check": Command("atomml.cli.check", "the physics that every model must pass, as a table"),

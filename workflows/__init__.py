@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from atomml.workflows.comparison import compare
+    from atomml.workflows.fine_tuning import finetune
     from atomml.workflows.molecular_dynamics import md
     from atomml.workflows.relaxation import relax
     from atomml.workflows.single_point import predict
+    from atomml.workflows.training import train
 
-__all__ = ["compare", "md", "predict", "relax"]
+__all__ = ["compare", "finetune", "md", "predict", "relax", "train"]
 
 _HOME = {
     "compare": "comparison",
+    "finetune": "fine_tuning",
     "md": "molecular_dynamics",
     "predict": "single_point",
     "relax": "relaxation",
+    "train": "training",
 }
 
 
