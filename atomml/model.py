@@ -236,7 +236,8 @@ class Potential(nn.Module, abc.ABC):
         """The fast path for the weights as they are now; rebuilt when they change."""
         key = tuple((t.data_ptr(), t._version) for t in (*self.parameters(), *self.buffers()))
         if key != self._fast_key:
-            self._fast, self._fast_key = self.build_fast_path(), key
+            with torch.no_grad():  # weights that are being trained are read, not followed
+                self._fast, self._fast_key = self.build_fast_path(), key
         return self._fast
 
     def differentiable(

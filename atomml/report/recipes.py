@@ -16,6 +16,7 @@ from atomml.report.quantities import label_of, split_unit, with_unit
 from atomml.report.report import Report
 from atomml.report.run_folder import Columns, Run
 from atomml.report.sections import MAX_ROWS
+from atomml.report.training import training
 
 __all__ = ["RECIPES", "Recipe", "general", "md", "predict", "relax"]
 
@@ -97,7 +98,13 @@ def predict(run: Run, report: Report) -> None:
     show_structures(run, report, "Structures")
 
 
-RECIPES: dict[str, Recipe] = {"md": md, "predict": predict, "relax": relax}
+RECIPES: dict[str, Recipe] = {
+    "finetune": training,
+    "md": md,
+    "predict": predict,
+    "relax": relax,
+    "train": training,
+}
 
 
 def show_structures(run: Run, report: Report, title: str) -> None:

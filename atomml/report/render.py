@@ -15,9 +15,11 @@ __all__ = ["render_run", "run_report"]
 
 _TITLES = {
     "compare": "Comparison of models",
+    "finetune": "Fine-tuning",
     "md": "Molecular dynamics",
     "predict": "Prediction",
     "relax": "Relaxation",
+    "train": "Training",
 }
 _N_TILES = 10
 
@@ -72,7 +74,7 @@ def _status(run: Run, report: Report) -> None:
         report.status("not finished", False)
     elif "converged" in run.summary:
         good = bool(run.summary["converged"])
-        finished = "finished" if run.command in ("md", "predict") else "converged"
+        finished = "finished" if run.command in ("finetune", "md", "predict", "train") else "converged"
         report.status(finished if good else "not converged", good)
 
 
