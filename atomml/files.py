@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-__all__ = ["sha256_file", "write_atomic", "write_atomic_with"]
+__all__ = ["sha256_file", "sync_folder", "write_atomic", "write_atomic_with"]
 
 
 def write_atomic_with(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -31,7 +31,7 @@ def write_atomic_with(path: Path, write: Callable[[IO[bytes]], object]) -> None:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
-    _fsync_folder(path.parent)
+    sync_folder(path.parent)
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:
@@ -46,7 +46,8 @@ def sha256_file(path: Path) -> str:
         return hashlib.file_digest(stream, "sha256").hexdigest()
 
 
-def _fsync_folder(folder: Path) -> None:
+def sync_folder(folder: Path) -> None:
+    """Make renames in a folder durable: they outlive a power cut."""
     if os.name != "posix":  # Windows cannot open a folder for fsync; its rename is durable enough
         return
     descriptor = os.open(folder, os.O_RDONLY)

@@ -38,6 +38,7 @@ COMMANDS = {
     "train": Command("atomml.cli.train", "train a potential from fresh weights on labelled structures"),
     "finetune": Command("atomml.cli.train", "teach a published model your own calculations"),
     "compare": Command("atomml.cli.compare", "one workflow with several models: one table and the spread"),
+    "data": Command("atomml.cli.data", "labelled data: import, report, label, split"),
     "models": Command("atomml.cli.models", "list, info, verify, add, remove"),
     "check": Command("atomml.cli.check", "the physics that every model must pass, as a table"),
     "convert": Command("atomml.cli.convert", "a peer's weights to a checkpoint of ours"),

@@ -7,17 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from atomml.workflows.comparison import compare
+    from atomml.workflows.data_import import import_data
+    from atomml.workflows.data_split import split_data
     from atomml.workflows.fine_tuning import finetune
     from atomml.workflows.molecular_dynamics import md
     from atomml.workflows.relaxation import relax
     from atomml.workflows.single_point import predict
     from atomml.workflows.training import train
 
-__all__ = ["compare", "finetune", "md", "predict", "relax", "train"]
+__all__ = ["compare", "finetune", "import_data", "md", "predict", "relax", "split_data", "train"]
 
 _HOME = {
     "compare": "comparison",
     "finetune": "fine_tuning",
+    "import_data": "data_import",
+    "split_data": "data_split",
     "md": "molecular_dynamics",
     "predict": "single_point",
     "relax": "relaxation",

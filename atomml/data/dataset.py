@@ -15,9 +15,16 @@ from atomml.data.entry import LABELS, Entry
 from atomml.data.label_keys import LabelKeys, entries_of
 from atomml.data.record import DIGEST_SIZE, encode_entry
 from atomml.errors import FileFormatError
-from atomml.files import sha256_file
 
-__all__ = ["ConcatDataset", "Dataset", "ListDataset", "Subset", "content_digest", "open_dataset"]
+__all__ = [
+    "ConcatDataset",
+    "Dataset",
+    "ListDataset",
+    "Subset",
+    "content_digest",
+    "link_digest",
+    "open_dataset",
+]
 
 
 class Dataset(Sequence[Entry], ABC):
@@ -201,12 +208,24 @@ class ConcatDataset(Dataset):
         return {name: sum(part[name] for part in counts) for name in LABELS}
 
 
+def link_digest(link: bytes, digest: bytes) -> bytes:
+    """The next link of the chain of SHA-256 that is the digest of a set.
+
+    A chain is carried on from 32 bytes, so a store keeps it as it grows.
+
+    Args:
+        link: The link before; empty for the first entry.
+        digest: Digest of the record of the next entry.
+    """
+    return hashlib.sha256(link + digest).digest()
+
+
 def content_digest(digests: Iterable[bytes]) -> str:
-    """SHA-256 of the digests of records, one after another."""
-    whole = hashlib.sha256()
+    """The chain of SHA-256 over the digests of records, in hexadecimal; "" for an empty set."""
+    link = b""
     for digest in digests:
-        whole.update(digest)
-    return whole.hexdigest()
+        link = link_digest(link, digest)
+    return link.hex()
 
 
 def open_dataset(
@@ -218,8 +237,7 @@ def open_dataset(
     """The entries of files: ``.lmdb`` stores by memory map, any other file read whole into memory.
 
     Args:
-        paths: One file or several; ``FILE@INDEX`` is for :func:`atomml.data.structures.read_structures`
-            and not taken here.
+        paths: Files and folders; one or several. ``FILE@INDEX`` is not taken here.
         keys: Where labels stand in files other than stores; the usual names if None.
         unlabelled: Whether a file without any label is taken.
 
@@ -238,7 +256,10 @@ def _open(path: Path, keys: LabelKeys, unlabelled: bool) -> Dataset:
         from atomml.data.store import StoreDataset
 
         return StoreDataset(path)
-    from atomml.data.structures import read_structures
+    from atomml.data.sources import find_sources, read_source, source_record
 
-    entries = list(entries_of(read_structures(path), keys, unlabelled=unlabelled))
-    return ListDataset(entries, [{"path": str(path), "sha256": sha256_file(path)}])
+    entries: list[Entry] = []
+    sources, _ = find_sources([path])
+    for source in sources:
+        entries += entries_of(read_source(source), keys, unlabelled=unlabelled)
+    return ListDataset(entries, map(source_record, sources))

@@ -107,26 +107,24 @@ def entry_of(atoms: Atoms, keys: LabelKeys | None = None, source: str = "", fram
 
 
 def entries_of(
-    frames: Iterable[Frame], keys: LabelKeys | None = None, *, unlabelled: bool = False
+    frames: Iterable[Frame], keys: LabelKeys | None = None, *, unlabelled: bool = False, method: str = ""
 ) -> Iterator[Entry]:
-    """The entries of one file's structures, one by one.
+    """The entries of one file's structures, one by one, their trajectories marked.
 
     Args:
         frames: What :func:`atomml.data.structures.read_structures` yields for one file.
         keys: Where labels stand; the usual names if None.
         unlabelled: Whether a file without any label is taken.
+        method: Level of theory of them all, where the file says none.
 
     Raises:
         InputError: As :func:`entry_of`; or after the last frame, no label was found under a given
             key, or none at all: the keys that are there are listed.
     """
     from atomml.data.label_reader import KeyLedger
+    from atomml.data.trajectories import mark_trajectories
 
     keys = keys or LabelKeys()
     ledger = KeyLedger(keys, unlabelled)
-    for item in frames:
-        ledger.see(item.atoms)
-        entry = entry_of(item.atoms, keys, str(item.path), item.index)
-        ledger.count(entry)
-        yield entry
-    ledger.check()
+    entries = ledger.entries(frames, method)
+    yield from mark_trajectories(entries) if keys.trajectory_key == AUTO else entries

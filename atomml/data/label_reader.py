@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,8 @@ from atomml.errors import InputError
 
 if TYPE_CHECKING:
     from ase import Atoms
+
+    from atomml.data.structures import Frame
 
 __all__ = ["KeyLedger", "read_entry"]
 
@@ -36,6 +39,7 @@ _USUAL = {
 }
 _GROUP_KEYS = ("config_type", "configuration_type", "configtype", "group")
 _TRAJECTORY_KEYS = ("trajectory", "trajectory_id", "traj_id")
+_METHOD_KEYS = ("method", "level_of_theory", "functional")
 _WEIGHT_KEYS = ("config_weight", "weight")
 _VOIGT = np.array([[0, 5, 4], [5, 1, 3], [4, 3, 2]])
 _ASYMMETRY = 0.01  # of the largest component; rounding in text files is far below, another tensor far above
@@ -66,6 +70,7 @@ def read_entry(atoms: Atoms, keys: LabelKeys, source: str, frame: int) -> Entry:
         group=group,
         trajectory=trajectory,
         weight=weight,
+        method=found.text(AUTO, _METHOD_KEYS),
     )
 
 
@@ -85,17 +90,21 @@ class KeyLedger:
         self._n_frames = 0
         self._source = ""
 
-    def see(self, atoms: Atoms) -> None:
-        """Take note of the keys of a structure."""
-        for name in _places(atoms):
-            self._seen.setdefault(name)
+    def entries(self, frames: Iterable[Frame], method: str = "") -> Iterator[Entry]:
+        """The entries of one file's frames; after the last, :meth:`check` is called.
 
-    def count(self, entry: Entry) -> None:
-        """Take note of the labels of an entry."""
-        self._n_frames += 1
-        self._source = entry.source
-        for name in entry.labels.names:
-            self._counts[name] += 1
+        Raises:
+            InputError: As :func:`atomml.data.label_keys.entry_of` and :meth:`check`.
+        """
+        for item in frames:
+            entry = read_entry(item.atoms, self._keys, str(item.path), item.index)
+            self._seen.update(dict.fromkeys(_places(item.atoms)))
+            self._n_frames += 1
+            self._source = entry.source
+            for name in entry.labels.names:
+                self._counts[name] += 1
+            yield replace(entry, method=method) if method and not entry.method else entry
+        self.check()
 
     def check(self) -> None:
         """After the last frame.

@@ -25,6 +25,7 @@ __all__ = ["DIGEST_SIZE", "decode_entry", "encode_entry"]
 DIGEST_SIZE = 16
 _HEAD = struct.Struct("<I")
 _START = DIGEST_SIZE + _HEAD.size
+_VECTORS = ("positions", "cell", "forces", "stress")
 _TEXTS = ("source", "group", "trajectory", "method")
 
 
@@ -67,27 +68,22 @@ def decode_entry(record: bytes | memoryview, where: str = "record") -> Entry:
     (length,) = _HEAD.unpack_from(body)
     start = _HEAD.size + length
     header = json.loads(bytes(body[_HEAD.size : start]))
-    n_atoms = header["n"]
-    shapes = {"energy": (1,), "forces": (n_atoms, 3), "stress": (3, 3), "magmoms": (n_atoms,)}
+    n = header["n"]
     names = [name for name in LABELS if name in header["labels"]]
-    arrays = []
-    for shape in ((n_atoms, 3), (3, 3), *(shapes[name] for name in names)):
-        size = 8 * int(np.prod(shape))
-        arrays.append(np.frombuffer(body[start : start + size], dtype="<f8").reshape(shape).copy())
-        start += size
-    atoms = Atoms(
-        numbers=np.frombuffer(body[start:], dtype=np.uint8),
-        positions=arrays[0],
-        cell=arrays[1],
-        pbc=header["pbc"],
-        info=header.get("info"),
-    )
-    values: dict[str, Any] = dict(zip(names, arrays[2:], strict=True))
-    if "energy" in values:
-        values["energy"] = float(values["energy"][0])
+    lengths = {"positions": 3 * n, "cell": 9, "energy": 1, "forces": 3 * n, "stress": 9, "magmoms": n}
+    parts: dict[str, Any] = {}
+    for name in ("positions", "cell", *names):
+        part = np.frombuffer(body, "<f8", lengths[name], start).astype(np.float64)
+        parts[name] = part.reshape(-1, 3) if name in _VECTORS else part
+        start += 8 * lengths[name]
+    positions, cell = parts.pop("positions"), parts.pop("cell")
+    numbers = np.frombuffer(body, np.uint8, offset=start)
+    atoms = Atoms(numbers, positions, cell=cell, pbc=header["pbc"], info=header.get("info"))
+    if "energy" in parts:
+        parts["energy"] = float(parts["energy"][0])
     texts = {name: header.get(name, "") for name in _TEXTS}
-    labels = Labels(**values)
-    return Entry(atoms, labels, frame=header.get("frame", 0), weight=header.get("weight", 1.0), **texts)
+    frame, weight = header.get("frame", 0), header.get("weight", 1.0)
+    return Entry(atoms, Labels(**parts), frame=frame, weight=weight, **texts)
 
 
 def _floats(values: float | NDArray[Any]) -> bytes:

@@ -27,7 +27,7 @@ from atomml.graph.validate import validate_atoms
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["Frame", "extxyz_frame", "read_structures", "write_structures"]
+__all__ = ["Frame", "extxyz_frame", "open_plain", "plain_name", "read_structures", "write_structures"]
 
 _OPENERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
 _DAMAGE = (EOFError, OSError, zlib.error, lzma.LZMAError)
@@ -161,7 +161,7 @@ def _exists(path: Path) -> bool:
 
 def _frames_of_file(path: Path) -> Iterator[Atoms]:
     opener = _OPENERS.get(path.suffix.lower(), open)
-    name = path.stem if path.suffix.lower() in _OPENERS else path.name
+    name = plain_name(path)
     streamed = {"extxyz": read_extxyz, "sdf": read_molecules}
     suffix = name.rpartition(".")[2].lower()
     if suffix in ("xyz", "extxyz", "sdf", "mol"):
@@ -175,6 +175,16 @@ def _frames_of_file(path: Path) -> Iterator[Atoms]:
                 yield from streamed[file_format](stream, str(path))
             return
         yield from read_foreign(plain, file_format, str(path))
+
+
+def plain_name(path: Path) -> str:
+    """A file's name without a suffix of compression."""
+    return path.stem if path.suffix.lower() in _OPENERS else path.name
+
+
+def open_plain(path: Path) -> IO[bytes]:
+    """The bytes of a file, uncompressed as they are read."""
+    return _OPENERS.get(path.suffix.lower(), open)(path, "rb")
 
 
 @contextmanager

@@ -1,0 +1,218 @@
+"""``atomml data import|split``: labelled data in, checked, and shared out.
+
+One line in the table adds a subcommand: the function that does it and its help. A function
+gets the name of the subcommand and its arguments, and returns the exit code.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, NamedTuple
+
+from atomml.cli.parsing import Parser, add_flags, resolve_flags
+from atomml.config import close_match, option_specs
+from atomml.errors import OptionError
+
+__all__ = ["SUBCOMMANDS", "Subcommand", "add_control_flags", "run"]
+
+EXIT_WITH_FAILURES = 3
+
+
+class Subcommand(NamedTuple):
+    """A subcommand of ``atomml data``: ``module:function`` and one line of help."""
+
+    target: str
+    help: str
+
+
+SUBCOMMANDS = {
+    "import": Subcommand("atomml.cli.data:run_import", "files and folders of calculations into one store"),
+    "split": Subcommand("atomml.cli.data:run_split", "training, validation and test sets without leaks"),
+}
+
+
+def run(name: str, argv: Sequence[str]) -> int:
+    """Find the subcommand and run it; returns the exit code."""
+    arguments = list(argv)
+    if not arguments or arguments[0] in ("-h", "--help"):
+        sys.stdout.write(_overview())
+        return 0 if arguments else 2
+    action, *rest = arguments
+    if action not in SUBCOMMANDS:
+        hint = close_match(action, SUBCOMMANDS, f"there are {', '.join(SUBCOMMANDS)}.")
+        raise OptionError(f"There is no 'atomml data {action}'; {hint}")
+    module, _, function = SUBCOMMANDS[action].target.partition(":")
+    return int(getattr(import_module(module), function)(action, rest))
+
+
+def _overview() -> str:
+    width = max(map(len, SUBCOMMANDS))
+    lines = [f"  {name:<{width}}  {sub.help}" for name, sub in SUBCOMMANDS.items()]
+    return "\n".join(
+        [
+            "usage: atomml data SUBCOMMAND ...",
+            "",
+            "Labelled data: read, checked, labelled and split.",
+            "",
+            "subcommands:",
+            *lines,
+            "",
+            "'atomml data SUBCOMMAND --help' says more.",
+            "",
+        ]
+    )
+
+
+def add_control_flags(parser: Parser) -> None:
+    """How a subcommand behaves; none of it is an option of what it does."""
+    group = parser.add_argument_group("the command itself")
+    group.add_argument("--config", metavar="FILE.yaml", help="options from a file")
+    group.add_argument(
+        "--set", action="append", default=[], metavar="A=B", help="one option; over --config, under flags"
+    )
+    group.add_argument("--json", action="store_true", help="print JSON instead of a table")
+    group.add_argument("--quiet", action="store_true", help="no progress, no table")
+    group.add_argument("--debug", action="store_true", help="log everything; show where an error was raised")
+
+
+def run_import(name: str, argv: Sequence[str]) -> int:
+    """``atomml data import PATHS --to set.lmdb``."""
+    from atomml.workflows.data_import import ImportOptions
+
+    parser = Parser(
+        "atomml data import",
+        "Read labelled structures into one store. Folders are walked; what did not converge is refused.",
+    )
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="files, folders, patterns")
+    parser.add_argument("--to", metavar="SET.lmdb", help="the store to write")
+    parser.add_argument("--dry-run", action="store_true", help="list what would be read; write nothing")
+    specs = option_specs(ImportOptions)
+    add_flags(parser, specs, "options of data import")
+    add_control_flags(parser)
+    found = parser.parse(argv)
+    values = resolve_flags(specs, found, "data import", extra=("paths", "to"))
+    if not found.paths:
+        raise OptionError("atomml data import needs paths: name files or folders.")
+    if found.dry_run:
+        return _plan(found, values["format"])
+    if not found.to:
+        raise OptionError("Say where to write with --to NAME.lmdb.")
+    from atomml.cli.display import Progress, logging_to_stderr
+    from atomml.workflows.data_import import import_data
+
+    progress = Progress("import", quiet=found.quiet)
+    try:
+        with logging_to_stderr(found.quiet, found.debug):
+            result = import_data(found.paths, found.to, ImportOptions(**values), listen=progress)
+    finally:
+        progress.close()
+    _show_import(found, result)
+    return EXIT_WITH_FAILURES if result.failed else 0
+
+
+def _plan(found: argparse.Namespace, file_format: str) -> int:
+    from atomml.cli.display import print_json, say, table
+    from atomml.workflows.data_import import planned_sources
+
+    sources, passed_over = planned_sources(found.paths, file_format)
+    if found.json:
+        kinds = [{"path": str(source.path), "kind": source.kind} for source in sources]
+        passed = [{"path": path, "reason": reason} for path, reason in passed_over]
+        print_json({"command": "data import", "files": kinds, "passed_over": passed})
+        return 0
+    rows = [[source.kind, str(source.path)] for source in sources]
+    rows += [[f"passed over: {reason}", path] for path, reason in passed_over]
+    say(table(["read as", "path"], rows).rstrip("\n"))
+    return 0
+
+
+def _show_import(found: argparse.Namespace, result: Any) -> None:
+    from atomml.cli.display import print_json, say, table
+
+    if found.json:
+        print_json(result.summary())
+        return
+    if found.quiet:
+        return
+    rows = [
+        [
+            source["path"],
+            source["n_entries"],
+            source["n_duplicates"],
+            len(source["unconverged"]),
+            _remark(source),
+        ]
+        for source in result.sources
+    ]
+    say(table(["file", "entries", "duplicates", "unconverged", ""], rows[:_MOST_ROWS]).rstrip("\n"))
+    if len(rows) > _MOST_ROWS:
+        say(f"... and {len(rows) - _MOST_ROWS} more in {result.store}.json")
+    for source in result.failed:
+        say(f"not taken: {source['error']}")
+    for conflict in result.conflicts[:_MOST_ROWS]:
+        say(f"the same structure with other labels: {conflict['first']} and {conflict['second']} (both kept)")
+    if result.passed_over:
+        say(f"passed over: {len(result.passed_over)} files (listed in {result.store}.json)")
+    header = result.header
+    labels = ", ".join(f"{name} {n}" for name, n in header["label_counts"].items())
+    say(f"{header['n_entries']} entries, {header['n_atoms']} atoms; {labels}")
+    say(f"written to {result.store} (digest {header['digest']})")
+
+
+_MOST_ROWS = 40
+
+
+def _remark(source: Mapping[str, Any]) -> str:
+    if source["error"]:
+        return "NOT TAKEN"
+    return "cut short: what was finished is taken" if source["unfinished"] else ""
+
+
+def run_split(name: str, argv: Sequence[str]) -> int:
+    """``atomml data split FILES --to FOLDER``."""
+    from atomml.workflows.data_split import SplitOptions
+
+    parser = Parser(
+        "atomml data split",
+        "Deal a set out to train.lmdb, valid.lmdb and test.lmdb, and say what one shares with another.",
+    )
+    parser.add_argument("paths", nargs="*", metavar="FILE", help="stores and files; one set together")
+    parser.add_argument("--to", metavar="FOLDER", help="where the sets go")
+    specs = option_specs(SplitOptions)
+    add_flags(parser, specs, "options of data split")
+    add_control_flags(parser)
+    found = parser.parse(argv)
+    values = resolve_flags(specs, found, "data split", extra=("paths", "to"))
+    if not found.paths:
+        raise OptionError("atomml data split needs a set: name a store or a file.")
+    if not found.to:
+        raise OptionError("Say where the sets go with --to FOLDER.")
+    from atomml.cli.display import logging_to_stderr
+    from atomml.workflows.data_split import split_data
+
+    with logging_to_stderr(found.quiet, found.debug):
+        result = split_data(found.paths, found.to, SplitOptions(**values))
+    _show_split(found, result)
+    return 0
+
+
+def _show_split(found: argparse.Namespace, result: Any) -> None:
+    from atomml.cli.display import print_json, say, table
+
+    if found.json:
+        print_json({key: value for key, value in result.record.items() if key != "indices"})
+    elif not found.quiet:
+        say(table(["set", "entries"], [list(pair) for pair in result.sizes.items()]).rstrip("\n"))
+        if result.n_left_out:
+            say(f"{result.n_left_out} entries lie in the gaps between stretches of time and are left out")
+        columns = ["from", "to", "exact", "near", "near in time", "same formula", "of"]
+        rows = [
+            [leak.first, leak.second, leak.exact, leak.near, leak.in_time, leak.same_formula, leak.n_entries]
+            for leak in result.leaks
+        ]
+        say("entries with a counterpart in another set:")
+        say(table(columns, rows).rstrip("\n"))
+        say(f"written to {result.folder}/ (split.json)")
