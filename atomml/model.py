@@ -114,11 +114,17 @@ FastPath = Callable[[AtomGraph, bool, bool], Prediction]
 """``fast(graph, forces, stress)``: the inference path; same answer as the plain one."""
 
 
+TrainingPath = Callable[["Potential", AtomGraph, bool, bool], Prediction]
+"""``path(model, graph, forces, stress)``: what :meth:`Potential.differentiable` gives, attached to the
+model's weights as they are at the call, and to nothing else; differentiable once."""
+
+
 class Potential(nn.Module, abc.ABC):
     """Energy of a structure; forces and stress follow by differentiation.
 
     A subclass implements :meth:`energies` in differentiable torch, sets ``info``, and
-    may offer a fast inference path by overriding :meth:`build_fast_path`.
+    may offer a fast inference path by overriding :meth:`build_fast_path`, and a fast way to
+    the gradients of a loss by overriding :meth:`build_training_path`.
     """
 
     info: ModelInfo
@@ -128,6 +134,8 @@ class Potential(nn.Module, abc.ABC):
         self.info = info
         self._fast: FastPath | None = None
         self._fast_key: tuple[object, ...] | None = None
+        self._training_path: TrainingPath | None = None
+        self._training_key: tuple[object, ...] | None = None
         self._said_lonely = False
 
     @abc.abstractmethod
@@ -192,6 +200,10 @@ class Potential(nn.Module, abc.ABC):
         """
         raise ModelError(f"{self.info.name} has no reference energies of elements that could be changed.")
 
+    def build_training_path(self) -> TrainingPath | None:
+        """A faster :meth:`differentiable` for training on this device; None where there is none."""
+        return None
+
     @property
     def dtype(self) -> torch.dtype:
         """Floating-point type of the weights."""
@@ -245,9 +257,29 @@ class Potential(nn.Module, abc.ABC):
     ) -> Prediction:
         """Like :meth:`predict` by the plain path, still attached to the autograd graph.
 
-        ``create_graph`` keeps what second derivatives (training on forces) need.
+        ``create_graph`` keeps what second derivatives (training on forces) need. Where only weights ask
+        for a gradient, and not positions, the model's training path answers if it has one: ``backward``
+        of a loss of the prediction gives the same gradients, sooner. That path differentiates once;
+        ``positions.requires_grad`` insists on the plain one, which differentiates any number of times.
         """
+        if create_graph and (forces or stress) and self._only_weights_ask(graph):
+            path = self.training_path()
+            if path is not None:
+                return path(self, graph, forces, stress)
         return _derive(self, graph, forces, stress, create_graph)
+
+    def training_path(self) -> TrainingPath | None:
+        """The training path for the device and type that the weights have now."""
+        key = (self.device, self.dtype)
+        if key != self._training_key:
+            self._training_path, self._training_key = self.build_training_path(), key
+        return self._training_path
+
+    def _only_weights_ask(self, graph: AtomGraph) -> bool:
+        """Whether a gradient is wanted for weights, and for nothing of the graph."""
+        if graph.positions.requires_grad or graph.cell.requires_grad or not torch.is_grad_enabled():
+            return False
+        return any(weights.requires_grad for weights in self.parameters())
 
     def check_elements(self, graph: AtomGraph) -> None:
         """Refuse atoms of elements that the model never saw.

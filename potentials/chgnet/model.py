@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from atomml.errors import ModelError
 from atomml.graph.atom_graph import AtomGraph
-from atomml.model import Energies, FastPath, ModelInfo, Potential
+from atomml.model import Energies, FastPath, ModelInfo, Potential, TrainingPath
 from atomml.nn import BesselBasis, FourierBasis, GatedMLP, segment_sum
 from atomml.nn.segment import gather
 
@@ -265,6 +265,13 @@ class CHGNet(Potential):
         from atomml.potentials.chgnet.fast import FastCHGNet  # numba loads only where it is used
 
         return FastCHGNet(self) if FastCHGNet.supports(self) else None
+
+    def build_training_path(self) -> TrainingPath | None:
+        """Fused kernels with tangents on the CPU; elsewhere double backward through the plain path."""
+        from atomml.potentials.chgnet.fast import FastCHGNet
+        from atomml.potentials.chgnet.training import TrainingCHGNet
+
+        return TrainingCHGNet(self) if FastCHGNet.supports(self) else None
 
     def energies(self, graph: AtomGraph) -> Energies:
         """Site energies, magnetic moments (μB), and features of atoms and crystals."""
