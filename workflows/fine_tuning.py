@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from atomml.errors import OptionError
 from atomml.options import option
@@ -13,11 +14,12 @@ from atomml.workflows.inputs import DEFAULT_MODEL
 from atomml.workflows.training import Files, TrainingOptions, TrainResult
 
 if TYPE_CHECKING:
-    from typing import Any
-
     from atomml.model import Potential
+    from atomml.workflows.training_session import Session
 
-__all__ = ["METHODS", "FineTuneOptions", "finetune"]
+__all__ = ["METHODS", "FineTuneOptions", "finetune", "plan_finetune"]
+
+AnySession = TypeVar("AnySession", bound="Session")
 
 METHODS = ("full", "frozen", "replay")
 
@@ -76,35 +78,66 @@ def finetune(
         InputError: A file, label, model or option that cannot be used.
         RunFailedError: The training failed; the restart file holds the last good state.
     """
-    from atomml.config import build_options
-    from atomml.workflows.training_session import Paths, Session
-
     started = time.perf_counter()
+    from atomml.workflows.training_session import Session
+
+    settings, parent, given = _resolved(model, train, valid, test, out, options)
+    with Session(*given, resume=resume, overwrite=overwrite, started=started) as session:
+        return _prepared(session, parent, settings).go(settings.method)
+
+
+def plan_finetune(
+    model: str | Path | Potential = DEFAULT_MODEL,
+    train: Files = (),
+    valid: Files = (),
+    *,
+    test: Files = (),
+    out: str | Path | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """What :func:`finetune` would do and cost; everything is read and checked, nothing is written.
+
+    Raises:
+        InputError: As :func:`finetune`.
+    """
+    from atomml.workflows.training_plan import Rehearsal
+
+    settings, parent, given = _resolved(model, train, valid, test, out, options)
+    with Rehearsal(*given, started=time.perf_counter()) as session:
+        return _prepared(session, parent, settings).plan(settings.method)
+
+
+def _resolved(
+    model: str | Path | Potential,
+    train: Files,
+    valid: Files,
+    test: Files,
+    out: str | Path | None,
+    options: Mapping[str, Any],
+) -> tuple[FineTuneOptions, Potential, tuple[Any, ...]]:
+    """Options, foundation model, and what a session is made of."""
+    from atomml.config import build_options
+    from atomml.workflows.training_session import Paths
+
     settings = build_options(FineTuneOptions, options)
     check_method(settings)
     paths = Paths.of("finetune", train, valid, test, out)
     parent = load_parent(model, settings)
-    config = {"model": model if isinstance(model, str | Path) else parent.info.name}
-    with Session(
-        "finetune",
-        settings,
-        FineTuneOptions,
-        paths,
-        config,
-        resume=resume,
-        overwrite=overwrite,
-        started=started,
-    ) as session:
-        session.open_data(parent.info)
-        name = settings.name or f"{parent.info.name}-finetuned"
-        parent_info = parent.info
-        parent.info = replace(parent_info, name=name, sha256="")
-        session.take_model(parent, parent=parent_info)
-        session.set_references(settings.references)
-        if settings.method == "replay":
-            session.set_replay(settings)
-        session.freeze(frozen_blocks(parent, settings))
-        return session.go(settings.method)
+    config = {"model": str(model) if isinstance(model, str | Path) else parent.info.name}
+    return settings, parent, ("finetune", settings, FineTuneOptions, paths, config)
+
+
+def _prepared(session: AnySession, parent: Potential, options: FineTuneOptions) -> AnySession:
+    """The session with data, model, references and replay in place, in this order."""
+    info = parent.info
+    session.open_data(info)
+    parent.info = replace(info, name=options.name or f"{info.name}-finetuned", sha256="")
+    session.take_model(parent, parent=info)
+    session.set_references(options.references)
+    if options.method == "replay":
+        session.set_replay(options)
+    session.freeze(frozen_blocks(parent, options))
+    return session
 
 
 def check_method(options: FineTuneOptions) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from atomml.data.label_keys import LabelKeys
 from atomml.errors import OptionError
@@ -15,8 +15,11 @@ from atomml.result import Result, quantity
 
 if TYPE_CHECKING:
     from atomml.model import Potential
+    from atomml.workflows.training_session import Session
 
-__all__ = ["TrainOptions", "TrainResult", "train"]
+__all__ = ["TrainOptions", "TrainResult", "TrainingOptions", "plan_train", "train"]
+
+AnySession = TypeVar("AnySession", bound="Session")
 
 Files = str | Path | Sequence[str | Path]
 
@@ -148,21 +151,61 @@ def train(
         InputError: A file, label or option that cannot be used.
         RunFailedError: The training failed; the restart file holds the last good state.
     """
-    from atomml.config import build_options
-    from atomml.workflows.training_session import Paths, Session
+    from atomml.workflows.training_session import Session
 
     started = time.perf_counter()
+    settings, given = _resolved(model, train, valid, test, out, options)
+    with Session(*given, resume=resume, overwrite=overwrite, started=started) as session:
+        return _prepared(session, model, settings).go("fresh")
+
+
+def plan_train(
+    model: str | Mapping[str, Any],
+    train: Files,
+    valid: Files = (),
+    *,
+    test: Files = (),
+    out: str | Path | None = None,
+    **options: Any,
+) -> dict[str, Any]:
+    """What :func:`train` would do and cost; everything is read and checked, nothing is written.
+
+    Raises:
+        InputError: As :func:`train`.
+    """
+    from atomml.workflows.training_plan import Rehearsal
+
+    settings, given = _resolved(model, train, valid, test, out, options)
+    with Rehearsal(*given, started=time.perf_counter()) as session:
+        return _prepared(session, model, settings).plan("fresh")
+
+
+def _resolved(
+    model: str | Mapping[str, Any],
+    train: Files,
+    valid: Files,
+    test: Files,
+    out: str | Path | None,
+    options: Mapping[str, Any],
+) -> tuple[TrainOptions, tuple[Any, ...]]:
+    """Options, and what a session is made of."""
+    from atomml.config import build_options
+    from atomml.workflows.training_session import Paths
+
     settings = build_options(TrainOptions, options)
-    family, shape = _family(model)
     paths = Paths.of("train", train, valid, test, out)
     config = {"model": model if isinstance(model, str) else dict(model)}
-    with Session(
-        "train", settings, TrainOptions, paths, config, resume=resume, overwrite=overwrite, started=started
-    ) as session:
-        session.open_data(None)
-        session.take_model(_fresh(family, shape, session.elements(), settings), parent=None)
-        session.set_references(settings.references)
-        return session.go("fresh")
+    return settings, ("train", settings, TrainOptions, paths, config)
+
+
+def _prepared(session: AnySession, model: str | Mapping[str, Any], options: TrainOptions) -> AnySession:
+    """The session with data, model and references in place, in this order."""
+    family, shape = _family(model)
+    session.open_data(None)
+    session.take_model(_fresh(family, shape, session.elements(), options), parent=None)
+    session.set_references(options.references)
+    session.freeze(())
+    return session
 
 
 def _family(model: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:

@@ -138,6 +138,6 @@ def _write_summary(
         inputs=files,
         timing=timing,
         converged=True,
-        held_out=getattr(session, "held_out", None),
+        held_out=session.held_out or None,
     )
     render_run(folder.path)

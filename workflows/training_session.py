@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
@@ -25,10 +26,13 @@ if TYPE_CHECKING:
     from atomml.data.dataset import Dataset
     from atomml.model import ModelInfo, Potential
     from atomml.train.samples import Samples
+    from atomml.train.tensorboard import Board
     from atomml.train.trainer import Data, Replay, Trainer
     from atomml.workflows.fine_tuning import FineTuneOptions
 
 __all__ = ["Paths", "Session"]
+
+_log = logging.getLogger(__name__)
 
 _EVENT_INTERVAL_S = 1.0
 
@@ -66,7 +70,7 @@ class Paths:
 
 
 class Bystander:
-    """Stands for the run folder in processes that write no files."""
+    """Stands for the run folder in processes that write no files, and where nothing is to be written."""
 
     def __init__(self, path: Path, resumed: bool) -> None:
         self.path, self.resumed = path, resumed
@@ -76,7 +80,8 @@ class Bystander:
         """Nothing: the first process says it."""
 
     def warn(self, message: str) -> None:
-        """Nothing: the first process says it."""
+        """Keep it; the first process says it."""
+        self.warnings.append(message)
 
 
 class Session:
@@ -116,7 +121,10 @@ class Session:
             "resume": resume,
             "overwrite": overwrite,
             "units": option_units(kind),
+            "may_change": ("cache_gb", "tensorboard", "save_every", "device"),
         }
+        self.held_out = ""
+        self.board: Board | None = None
         self.surveys: dict[str, Survey] = {}
         self.shifts: dict[int, float] = {}
         self.replay: Replay | None = None
@@ -132,6 +140,10 @@ class Session:
         resumed = self.processes.agree(getattr(self, "folder", None) is not None and self.folder.resumed)
         if not self.processes.is_first:
             self.folder = Bystander(self.paths.out, bool(resumed))
+        elif self.options.tensorboard:
+            from atomml.train.tensorboard import Board
+
+            self.board = self._stack.enter_context(closing(Board(self.paths.out / "tensorboard")))
         return self
 
     def __exit__(
@@ -157,8 +169,9 @@ class Session:
         elif self.options.valid_fraction > 0:
             parts = hold_out(whole, self.options.valid_fraction, self.options.seed)
             self.train, self.valid = whole.subset(parts.train), whole.subset(parts.valid)
-            self.folder.event("held out", message=parts.sentence, structures=len(parts.valid))
             self.held_out = parts.sentence
+            self.folder.event("held out", message=parts.sentence, structures=len(parts.valid))
+            _log.info("%s", parts.sentence)
         self.test = open_dataset(self.paths.test, keys) if self.paths.test else None
         for what, dataset in (("training", self.train), ("validation", self.valid), ("test", self.test)):
             if dataset is not None:
@@ -240,17 +253,16 @@ class Session:
         """Train, evaluate, and write summary and report."""
         from atomml.workflows.training_files import conclude
 
-        if not any(parameter.requires_grad for parameter in self.model.parameters()):
-            self.model.requires_grad_(True)
         self.method = method
-        trainer = self._trainer()
+        trainer = self.trainer()
         ready = time.perf_counter()
         trainer.run(resume=self.folder.resumed)
         return conclude(
             self, trainer, {"setup_s": ready - self.started, "training_s": time.perf_counter() - ready}
         )
 
-    def _trainer(self) -> Trainer:
+    def trainer(self) -> Trainer:
+        """The loop, ready to run."""
         from atomml.md.identity import run_identity
         from atomml.train.trainer import Hooks, Trainer
 
@@ -305,6 +317,8 @@ class Session:
                 return
             self._said = now
         self.folder.event(kind, **data)
+        if kind == "epoch" and self.board is not None:
+            self.board.epoch(data)
 
 
 def _as_tuple(files: Files) -> tuple[str, ...]:

@@ -26,7 +26,7 @@ class Board:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError as error:
             raise MissingExtraError.for_extra("tensorboard", "tensorboard") from error
-        self._writer: Any = SummaryWriter(str(folder))  # type: ignore[no-untyped-call]
+        self._writer: Any = SummaryWriter(str(folder))
 
     def epoch(self, row: Mapping[str, Any]) -> None:
         """Add the numbers of an epoch at its step."""

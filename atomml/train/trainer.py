@@ -319,7 +319,7 @@ class Trainer:
 
     def _limit_steps(self, max_time: float, validation_s: float) -> None:
         """Time a few batches, whose gradients are thrown away, and turn the limit into a number of steps."""
-        cost = self._cost_per_step() + validation_s / (self.order.n_batches * self.settings.valid_every)
+        cost = self.cost_per_step() + validation_s / (self.order.n_batches * self.settings.valid_every)
         left = max_time * (1 - _MARGIN) - self.hooks.elapsed() - 2 * validation_s
         steps = self.processes.agree(max(int(left / cost), 1))
         progress = self.progress
@@ -327,7 +327,7 @@ class Trainer:
         progress.max_time = repr(max_time)
         self.hooks.event("steps limited", n_steps=progress.n_steps, seconds_per_step=cost)
 
-    def _cost_per_step(self) -> float:
+    def cost_per_step(self) -> float:
         """Seconds of a step of mean size."""
         atoms = 0
         self.gradients(self._groups(self.progress), 0.0)  # the first one also compiles and fills caches
