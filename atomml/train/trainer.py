@@ -12,6 +12,7 @@ from typing import Any
 import torch
 
 from atomml.checkpoint import save_model
+from atomml.errors import CheckpointError
 from atomml.interruption import deferred_signals
 from atomml.md.recorder import GrowingFile
 from atomml.model import Potential
@@ -33,6 +34,7 @@ _log = logging.getLogger(__name__)
 
 BEST, LAST, LOG = "model.safetensors", "last.safetensors", "log.csv"
 _TIMED_STEPS = 4
+_LINES_BEFORE_FIRST_STEP = 2  # of the log: names, and the errors at the start
 _MARGIN = 0.04  # of the time limit, for steps that are slower than those that were timed
 
 
@@ -171,6 +173,7 @@ class Trainer:
         """Take up the restart file; False where the run was killed before it wrote one."""
         path = self.folder / RESTART
         if not path.exists():
+            self._check_nothing_lost(path)
             self.hooks.warn("There is no restart file yet: the training starts from its first step again.")
             return False
         self.progress, before = load_training(path, self.model, self.average, self.optimiser)
@@ -186,6 +189,15 @@ class Trainer:
             )
         self.hooks.event("restart read", step=self.progress.step, epoch=self.progress.epoch)
         return True
+
+    def _check_nothing_lost(self, path: Path) -> None:
+        """A run that has made epochs has had a restart file; without it, going on would be starting anew."""
+        log = self.folder / LOG
+        if log.exists() and log.read_bytes().count(b"\n") > _LINES_BEFORE_FIRST_STEP:
+            raise CheckpointError(
+                f"{path} is gone, though the training had made steps: put it back, or start again with "
+                "--overwrite."
+            )
 
     def _loop(self, received: list[int]) -> None:
         """Step after step; at the end of an epoch the validation, now and then a restart file."""

@@ -95,3 +95,13 @@ def crystals_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
         frames.append(atoms)
     write(path, frames, format="extxyz")
     return path
+
+
+@pytest.fixture(scope="session")
+def tiny_file(tiny: Callable[..., CHGNet], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small CHGNet as a checkpoint."""
+    from atomml.checkpoint import save_model
+
+    path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
+    save_model(tiny(), path)
+    return path
