@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -147,16 +148,15 @@ class Trainer:
                 what it did before.
         """
         resumed = resume and self._resume()
-        with GrowingFile(self._log_path(), self.progress.log_size) as self._rows:
+        with ExitStack() as stack:
+            if self.processes.is_first:
+                log = GrowingFile(self.folder / LOG, self.progress.log_size)
+                self._rows = stack.enter_context(log)
             if not resumed:
                 self._begin()
             with deferred_signals() as received:
                 self._loop(received)
         return self.progress
-
-    def _log_path(self) -> Path:
-        """The log; processes that do not write files have none."""
-        return self.folder / LOG if self.processes.is_first else Path("/dev/null")
 
     def _begin(self) -> None:
         """The errors before the first step, the number of steps, and the first restart file."""

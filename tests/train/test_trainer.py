@@ -147,7 +147,7 @@ def test_a_lost_restart_file_is_an_error_and_not_a_new_start(make: Make, tmp_pat
 
 def test_a_restart_file_of_other_weights_is_refused(make: Make, tmp_path: Path) -> None:
     make(tmp_path).run()
-    with pytest.raises(CheckpointError, match="does not fit"):
+    with pytest.raises(CheckpointError, match="overwrite"):
         make(tmp_path, settings(average=0.0)).run(resume=True)
 
 
