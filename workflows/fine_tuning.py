@@ -46,7 +46,7 @@ class FineTuneOptions(TrainingOptions):
     replay_labels: str = option(
         "model", "labels of replayed files: the model's own, or the file's", choices=("model", "file")
     )
-    replay_size: int = option(256, "structures that are generated for replay", minimum=1)
+    replay_size: int = option(128, "structures that are generated for replay", minimum=1)
     replay_batch: int = option(8, "replayed structures in every step", minimum=1)
     replay_weight: float = option(1.0, "weight of their loss", above=0.0)
 
@@ -128,15 +128,16 @@ def _resolved(
 
 
 def _prepared(session: AnySession, parent: Potential, options: FineTuneOptions) -> AnySession:
-    """The session with data, model, references and replay in place, in this order."""
+    """The session with data, model, folder, references and replay in place, in this order."""
     info = parent.info
     session.open_data(info)
     parent.info = replace(info, name=options.name or f"{info.name}-finetuned", sha256="")
     session.take_model(parent, parent=info)
+    session.freeze(frozen_blocks(parent, options))
+    session.begin()
     session.set_references(options.references)
     if options.method == "replay":
         session.set_replay(options)
-    session.freeze(frozen_blocks(parent, options))
     return session
 
 

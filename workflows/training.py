@@ -199,12 +199,13 @@ def _resolved(
 
 
 def _prepared(session: AnySession, model: str | Mapping[str, Any], options: TrainOptions) -> AnySession:
-    """The session with data, model and references in place, in this order."""
+    """The session with data, model, folder and references in place, in this order."""
     family, shape = _family(model)
     session.open_data(None)
     session.take_model(_fresh(family, shape, session.elements(), options), parent=None)
-    session.set_references(options.references)
     session.freeze(())
+    session.begin()
+    session.set_references(options.references)
     return session
 
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import time
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from atomml.workflows.training_session import Bystander, Session
+from atomml.workflows.training_session import Session
 
 if TYPE_CHECKING:
     from atomml.train.trainer import Trainer
@@ -19,9 +19,8 @@ class Rehearsal(Session):
     def __init__(self, *given: Any, started: float) -> None:
         super().__init__(*given, resume=False, overwrite=False, started=started)
 
-    def __enter__(self) -> Self:
-        self.folder = Bystander(self.paths.out, resumed=False)
-        return self
+    def begin(self) -> None:
+        """Nothing: no folder is opened."""
 
     def set_references(self, how: str) -> None:
         """Nothing: it would take the energies of the whole set, and cost no step."""

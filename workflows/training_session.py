@@ -75,12 +75,14 @@ class Bystander:
     def __init__(self, path: Path, resumed: bool) -> None:
         self.path, self.resumed = path, resumed
         self.warnings: list[str] = []
+        self.events: list[tuple[str, dict[str, Any]]] = []
 
     def event(self, kind: str, **data: Any) -> None:
-        """Nothing: the first process says it."""
+        """Keep it, for a folder that may be opened later."""
+        self.events.append((kind, data))
 
     def warn(self, message: str) -> None:
-        """Keep it; the first process says it."""
+        """Keep it likewise."""
         self.warnings.append(message)
 
 
@@ -134,17 +136,28 @@ class Session:
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
-        self.folder: RunFolder | Bystander
+        self.folder: RunFolder | Bystander = Bystander(self.paths.out, resumed=False)
+        return self
+
+    def begin(self) -> None:
+        """Open the folder: what is wrong with data and model is known by now, and has left nothing behind."""
+        waiting = self.folder
+        assert isinstance(waiting, Bystander)
+        resumed = False
         if self.processes.is_first:
-            self.folder = self._stack.enter_context(RunFolder.open(self.paths.out, **self._opening))
-        resumed = self.processes.agree(getattr(self, "folder", None) is not None and self.folder.resumed)
+            folder = self._stack.enter_context(RunFolder.open(self.paths.out, **self._opening))
+            for kind, data in waiting.events:
+                folder.event(kind, **data)
+            for sentence in waiting.warnings:
+                folder.warn(sentence)
+            self.folder, resumed = folder, folder.resumed
+        resumed = bool(self.processes.agree(resumed))
         if not self.processes.is_first:
-            self.folder = Bystander(self.paths.out, bool(resumed))
+            self.folder = Bystander(self.paths.out, resumed)
         elif self.options.tensorboard:
             from atomml.train.tensorboard import Board
 
             self.board = self._stack.enter_context(closing(Board(self.paths.out / "tensorboard")))
-        return self
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -28,7 +28,7 @@ _BINARIES = {"rocksalt": 2.0, "cesiumchloride": 2 / np.sqrt(3.0), "zincblende": 
 _ELEMENTAL = {"fcc": np.sqrt(2.0), "bcc": 2 / np.sqrt(3.0), "diamond": 4 / np.sqrt(3.0)}
 """Prototypes and their lattice constant over the distance of nearest neighbours."""
 
-_SCALES = (0.9, 0.95, 1.0, 1.06, 1.13, 1.2)
+_SCALES = (0.9, 0.97, 1.04, 1.12, 1.2)
 _LARGEST_STRAIN = 0.06
 _RATTLES = (0.02, 0.2)  # Å, standard deviation of the displacements: from phonons to a melt
 _LARGEST_FORCE = 20.0  # eV/Å; beyond, the foundation model was hardly trained itself

@@ -199,13 +199,13 @@ def test_early_stopping_says_why(make: Make, tmp_path: Path) -> None:
 
 def test_a_limit_of_time_becomes_a_number_of_steps_once(make: Make, tmp_path: Path) -> None:
     """The schedule ends where the steps do; a resumed run keeps the number, however fast it is now."""
-    told = settings(epochs=10_000, max_time_s=1.0)
+    told = settings(epochs=10_000, max_time_s=60.0)
     trainer = make(tmp_path, told)
-    unplug(trainer, 30)
+    unplug(trainer, 15)
     with pytest.raises(PulledPlug):
         trainer.run()
     first = load_state(tmp_path / "restart.safetensors").header["progress"]["n_steps"]
-    assert 1 <= first < 30_000
+    assert 10 < first < 30_000
     again = make(tmp_path, told)
     again.cost_per_step = lambda: 1e-9  # type: ignore[method-assign]
     again._resume()
