@@ -30,6 +30,7 @@ class Survey:
         labels: Structures that carry each label.
         lost_stress: Structures whose stress cannot count, because they have no volume.
         one_atom: Structures of one atom; they are trained on like any other.
+        charged: Structures with a net charge or spin that the model does not see.
         elements: Structures that hold each element.
         groups: Structures of each group.
         digests: One short digest per geometry.
@@ -41,6 +42,7 @@ class Survey:
     labels: Counter[str] = field(default_factory=Counter)
     lost_stress: int = 0
     one_atom: int = 0
+    charged: int = 0
     elements: Counter[int] = field(default_factory=Counter)
     groups: Counter[str] = field(default_factory=Counter)
     digests: Counter[bytes] = field(default_factory=Counter)
@@ -70,6 +72,11 @@ class Survey:
                     f"{self.n_entries - found} of {self.n_entries} {self.what} structures have no "
                     f"{_A[name].split()[-1]}: they count in the other labels only."
                 )
+        if self.charged:
+            said.append(
+                f"{self.charged} {self.what} structures have a net charge or spin, which the model does "
+                "not see: it takes their labels for those of neutral ones."
+            )
         if self.lost_stress:
             said.append(
                 f"{self.lost_stress} {self.what} structures are not periodic or have no volume: their stress "
@@ -109,6 +116,9 @@ def survey(dataset: Dataset, what: str, loss: Loss, info: ModelInfo | None = Non
         if info is not None:
             check_covered(entry, info)
         _look(seen, entry)
+        info_of = entry.atoms.info
+        if not (info and info.charge_aware) and (info_of.get("charge") or info_of.get("spin")):
+            seen.charged += 1
     if seen.n_entries == 0:
         raise OptionError(f"The {what} set holds no structure: check its files.")
     wanted = [name for name in LABELS if loss.wants(name)]

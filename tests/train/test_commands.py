@@ -33,7 +33,7 @@ def write_config(path: Path, data: Path, **more: Any) -> Path:
 def test_train_from_a_configuration(
     crystals_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """Flags stand over the file, the model knows the elements of its data, one seed gives the same weights."""
+    """Flags stand over the file; the model knows its data's elements; one seed, one set of weights."""
     config = write_config(tmp_path / "c.yaml", crystals_file, seed=3)
     digests = []
     for name in ("a", "b"):

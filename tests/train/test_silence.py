@@ -67,6 +67,13 @@ def test_a_stress_without_volume_is_counted_and_said(entries: list[Entry]) -> No
     assert any("their stress does not count" in sentence for sentence in seen.sentences(loss_of()))
 
 
+def test_charges_that_the_model_does_not_see_are_said(entries: list[Entry]) -> None:
+    ion = entries[0].atoms.copy()
+    ion.info["charge"] = 1
+    seen = survey(ListDataset([*entries[1:], replace(entries[0], atoms=ion)]), "training", loss_of())
+    assert next(s for s in seen.sentences(loss_of()) if "net charge" in s).startswith("1 training structures")
+
+
 def test_one_atom_cells_are_trained_on(tiny: Callable[..., Potential], entries: list[Entry]) -> None:
     one = Entry(bulk("Cu"), Labels(-3.5, np.zeros((1, 3)), np.zeros((3, 3))))
     data = ListDataset([*entries, one])
