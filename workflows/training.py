@@ -32,8 +32,8 @@ class TrainingOptions(LabelKeys):
     max_time: str | None = option(
         None, "limit of computing time (90s, 15m, 2h), turned into a number of steps at the start"
     )
-    batch_size: int = option(8, "structures in a step, over all processes", minimum=1)
-    learning_rate: float = option(1e-3, "learning rate after the warm-up", above=0.0)
+    batch_size: int = option(4, "structures in a step, over all processes", minimum=1)
+    learning_rate: float = option(2e-3, "learning rate after the warm-up", above=0.0)
     schedule: str = option("cosine", "learning rate", choices=("cosine", "plateau", "constant"))
     warmup: int = option(20, "steps in which the learning rate rises", minimum=0)
     final_rate: float = option(0.01, "last learning rate over the first", minimum=0.0, maximum=1.0)
@@ -48,7 +48,7 @@ class TrainingOptions(LabelKeys):
     huber_delta: float = option(
         0.01, "where Huber's loss becomes linear, in eV/atom, eV/Å, eV/Å³, μB", above=0.0
     )
-    energy_weight: str = option("1", "weight, START:END for a ramp, or FIRST>SECOND@SHARE", metavar="W")
+    energy_weight: str = option("1>20@0.7", "weight, START:END for a ramp, or FIRST>SECOND@SHARE", metavar="W")
     forces_weight: str = option("1", "weight of forces, likewise", metavar="W")
     stress_weight: str = option("1", "weight of stresses, likewise", metavar="W")
     magmoms_weight: str = option("0", "weight of magnetic moments, likewise", metavar="W")

@@ -105,7 +105,7 @@ def test_dry_run_writes_nothing(
     assert main([*words, "--device", "cpu", "--precision", "float64", "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert 0 < plan["weights_that_learn"] < plan["weights"]
-    assert plan["steps"] == 100 * plan["steps_per_epoch"] == 200
+    assert plan["steps"] == 100 * plan["steps_per_epoch"] == 300
     assert plan["sets"]["training"]["structures"] == 9
     config = write_config(tmp_path / "c.yaml", crystals_file)
     assert main(["train", str(config), "--dry-run"]) == 0
