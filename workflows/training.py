@@ -48,7 +48,9 @@ class TrainingOptions(LabelKeys):
     huber_delta: float = option(
         0.01, "where Huber's loss becomes linear, in eV/atom, eV/Å, eV/Å³, μB", above=0.0
     )
-    energy_weight: str = option("1>20@0.7", "weight, START:END for a ramp, or FIRST>SECOND@SHARE", metavar="W")
+    energy_weight: str = option(
+        "1:20@0.7", "weight, START:END for a ramp, or FIRST:SECOND@SHARE", metavar="W"
+    )
     forces_weight: str = option("1", "weight of forces, likewise", metavar="W")
     stress_weight: str = option("1", "weight of stresses, likewise", metavar="W")
     magmoms_weight: str = option("0", "weight of magnetic moments, likewise", metavar="W")

@@ -9,7 +9,7 @@ from atomml.errors import OptionError
 
 __all__ = ["WeightSchedule"]
 
-_CHANGE = re.compile(r"(?P<first>[^>@]+)>(?P<second>[^>@]+)@(?P<share>[^>@]+)")
+_CHANGE = re.compile(r"(?P<first>[^:@]+):(?P<second>[^:@]+)@(?P<share>[^:@]+)")
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class WeightSchedule:
 
     @classmethod
     def parse(cls, text: str | float, name: str) -> WeightSchedule:
-        """Read ``1``, ``1:10`` (a ramp over the run) or ``1>10@0.75`` (10 in the last quarter).
+        """Read ``1``, ``1:10`` (a ramp over the run) or ``1:10@0.75`` (10 in the last quarter).
 
         Raises:
             OptionError: Something else, or a negative weight; ``name`` says of which option.
@@ -47,7 +47,7 @@ class WeightSchedule:
         if len(values) not in (1, 2) or not in_range:
             raise OptionError(
                 f"{name} is {str(text)!r}: give a weight (1), START:END for a ramp over the run (1:10), or "
-                "FIRST>SECOND@SHARE to change it at that share of the run (1>10@0.75); none is negative."
+                "FIRST:SECOND@SHARE to change it at that share of the run (1:10@0.75); none is negative."
             )
         return cls(values[0], values[-1], share)
 

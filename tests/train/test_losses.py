@@ -164,7 +164,7 @@ def test_conditional_huber_uses_the_label_and_forces_only() -> None:
 
 def test_a_weight_that_changes_counts_as_it_stands(case: tuple[Prediction, AtomGraph, Targets]) -> None:
     prediction, graph, targets = case
-    loss = loss_of(energy="1>10@0.75")
+    loss = loss_of(energy="1:10@0.75")
     values = [
         float(loss(prediction, graph, targets, targets.counts(), share)[0])
         for share in (0.0, 0.74, 0.75, 1.0)
@@ -174,7 +174,7 @@ def test_a_weight_that_changes_counts_as_it_stands(case: tuple[Prediction, AtomG
 
 @pytest.mark.parametrize(
     ("text", "at_quarter", "at_end"),
-    [("2", 2, 2), (3.0, 3, 3), ("1:5", 2, 5), ("1>10@0.25", 10, 10), ("4>1@0.5", 4, 1), ("1e2", 100, 100)],
+    [("2", 2, 2), (3.0, 3, 3), ("1:5", 2, 5), ("1:10@0.25", 10, 10), ("4:1@0.5", 4, 1), ("1e2", 100, 100)],
 )
 def test_weight_schedules(text: str | float, at_quarter: float, at_end: float) -> None:
     schedule = WeightSchedule.parse(text, "energy_weight")
@@ -184,7 +184,7 @@ def test_weight_schedules(text: str | float, at_quarter: float, at_end: float) -
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x", "-1", "1:-2", "1:2:3", "1>2", "1>2@0", "1>2@1", "nan", "inf", "1>x@0.5"]
+    "text", ["", "x", "-1", "1:-2", "1:2:3", "1>2", "1:2@0", "1:2@1", "nan", "inf", "1:x@0.5"]
 )
 def test_weights_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(OptionError, match="energy_weight"):
