@@ -82,6 +82,19 @@ def test_mean_square_by_hand(
     assert float(value) == pytest.approx(expected, rel=1e-14)
 
 
+@pytest.mark.parametrize("name", ["forces", "stress", "magmoms"])
+def test_a_structures_weight_multiplies_each_of_its_labels(
+    case: tuple[Prediction, AtomGraph, Targets], name: str
+) -> None:
+    """Only the first structure has these labels, so three times its weight is three times the loss."""
+    prediction, graph, targets = case
+    loss = loss_of(**{name: 1.0})
+    once, _ = loss(prediction, graph, targets, targets.counts())
+    heavy = replace(targets, weight=torch.tensor([3.0, 1.0], dtype=F64))
+    thrice, _ = loss(prediction, graph, heavy, targets.counts())
+    assert float(thrice) == pytest.approx(3 * float(once), rel=1e-14)
+
+
 def test_errors_are_plain_absolute_ones(case: tuple[Prediction, AtomGraph, Targets]) -> None:
     """Weights of structures do not enter; labels that count nothing are not reported."""
     prediction, graph, targets = case
