@@ -334,6 +334,10 @@ class Trainer:
         cost = self.cost_per_step() + validation_s / (self.order.n_batches * self.settings.valid_every)
         left = max_time * (1 - _MARGIN) - self.hooks.elapsed() - 2 * validation_s
         steps = self.processes.agree(max(int(left / cost), 1))
+        if left < self.order.n_batches * cost:
+            self.hooks.warn(
+                f"The limit of {max_time:g} s leaves time for {steps} steps, less than one pass over the data."
+            )
         progress = self.progress
         progress.n_steps = min(progress.n_steps, steps)
         progress.max_time = repr(max_time)
