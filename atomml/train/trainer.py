@@ -336,7 +336,7 @@ class Trainer:
         steps = self.processes.agree(max(int(left / cost), 1))
         if left < self.order.n_batches * cost:
             self.hooks.warn(
-                f"The limit of {max_time:g} s leaves time for {steps} steps, less than one pass over the data."
+                f"The limit of {max_time:g} s leaves time for {steps} steps, less than one epoch."
             )
         progress = self.progress
         progress.n_steps = min(progress.n_steps, steps)
