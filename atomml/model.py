@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
 from typing import Any, Literal, Self
 
@@ -114,11 +114,17 @@ FastPath = Callable[[AtomGraph, bool, bool], Prediction]
 """``fast(graph, forces, stress)``: the inference path; same answer as the plain one."""
 
 
+TrainingPath = Callable[["Potential", AtomGraph, bool, bool], Prediction]
+"""``path(model, graph, forces, stress)``: what :meth:`Potential.differentiable` gives, attached to the
+model's weights as they are at the call, and to nothing else; differentiable once."""
+
+
 class Potential(nn.Module, abc.ABC):
     """Energy of a structure; forces and stress follow by differentiation.
 
     A subclass implements :meth:`energies` in differentiable torch, sets ``info``, and
-    may offer a fast inference path by overriding :meth:`build_fast_path`.
+    may offer a fast inference path by overriding :meth:`build_fast_path`, and a fast way to
+    the gradients of a loss by overriding :meth:`build_training_path`.
     """
 
     info: ModelInfo
@@ -128,6 +134,8 @@ class Potential(nn.Module, abc.ABC):
         self.info = info
         self._fast: FastPath | None = None
         self._fast_key: tuple[object, ...] | None = None
+        self._training_path: TrainingPath | None = None
+        self._training_key: tuple[object, ...] | None = None
         self._said_lonely = False
 
     @abc.abstractmethod
@@ -145,6 +153,55 @@ class Potential(nn.Module, abc.ABC):
 
     def build_fast_path(self) -> FastPath | None:
         """The fast inference path for the present weights and device; None where there is none."""
+        return None
+
+    @classmethod
+    def fresh(cls, name: str, elements: Sequence[int], settings: Mapping[str, Any]) -> Self:
+        """A model to be trained from nothing; weights come from torch's generator as it stands.
+
+        Args:
+            name: What it will be called.
+            elements: Atomic numbers that it will be trained on.
+            settings: Hyperparameters that differ from the family's defaults.
+
+        Raises:
+            ModelError: A setting that the family does not have, or a family that cannot be trained
+                from nothing (the default).
+        """
+        raise ModelError(f"{cls.__name__} cannot be trained from nothing: fine-tune published weights of it.")
+
+    def blocks(self) -> dict[str, tuple[str, ...]]:
+        """Names of the parameters by block, from the input to the output; each parameter in one block.
+
+        Fine-tuning freezes blocks by name, and scales learning rates by their depth. By default
+        each child module is a block.
+        """
+        found: dict[str, list[str]] = {}
+        for name, _ in self.named_parameters():
+            found.setdefault(name.partition(".")[0], []).append(name)
+        return {block: tuple(names) for block, names in found.items()}
+
+    def tuned_blocks(self) -> tuple[str, ...]:
+        """The blocks that fine-tuning leaves free when it freezes the rest; by default the last two."""
+        return tuple(self.blocks())[-2:]
+
+    def references(self) -> dict[int, float] | None:
+        """Constant energy of each element, eV by atomic number; None where there is none (the default)."""
+        return None
+
+    def shift_references(self, shifts: Mapping[int, float]) -> None:
+        """Add to the constant energies of elements.
+
+        Args:
+            shifts: eV by atomic number.
+
+        Raises:
+            ModelError: The model has no constant energies (the default).
+        """
+        raise ModelError(f"{self.info.name} has no reference energies of elements that could be changed.")
+
+    def build_training_path(self) -> TrainingPath | None:
+        """A faster :meth:`differentiable` for training on this device; None where there is none."""
         return None
 
     @property
@@ -189,9 +246,10 @@ class Potential(nn.Module, abc.ABC):
 
     def fast_path(self) -> FastPath | None:
         """The fast path for the weights as they are now; rebuilt when they change."""
-        key = tuple((p.data_ptr(), p._version) for p in self.parameters())
+        key = tuple((t.data_ptr(), t._version) for t in (*self.parameters(), *self.buffers()))
         if key != self._fast_key:
-            self._fast, self._fast_key = self.build_fast_path(), key
+            with torch.no_grad():  # weights that are being trained are read, not followed
+                self._fast, self._fast_key = self.build_fast_path(), key
         return self._fast
 
     def differentiable(
@@ -199,9 +257,29 @@ class Potential(nn.Module, abc.ABC):
     ) -> Prediction:
         """Like :meth:`predict` by the plain path, still attached to the autograd graph.
 
-        ``create_graph`` keeps what second derivatives (training on forces) need.
+        ``create_graph`` keeps what second derivatives (training on forces) need. Where only weights ask
+        for a gradient, and not positions, the model's training path answers if it has one: ``backward``
+        of a loss of the prediction gives the same gradients, sooner. That path differentiates once;
+        ``positions.requires_grad`` insists on the plain one, which differentiates any number of times.
         """
+        if create_graph and (forces or stress) and self._only_weights_ask(graph):
+            path = self.training_path()
+            if path is not None:
+                return path(self, graph, forces, stress)
         return _derive(self, graph, forces, stress, create_graph)
+
+    def training_path(self) -> TrainingPath | None:
+        """The training path for the device and type that the weights have now."""
+        key = (self.device, self.dtype)
+        if key != self._training_key:
+            self._training_path, self._training_key = self.build_training_path(), key
+        return self._training_path
+
+    def _only_weights_ask(self, graph: AtomGraph) -> bool:
+        """Whether a gradient is wanted for weights, and for nothing of the graph."""
+        if graph.positions.requires_grad or graph.cell.requires_grad or not torch.is_grad_enabled():
+            return False
+        return any(weights.requires_grad for weights in self.parameters())
 
     def check_elements(self, graph: AtomGraph) -> None:
         """Refuse atoms of elements that the model never saw.

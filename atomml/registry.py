@@ -12,7 +12,8 @@ import difflib
 import json
 import os
 import re
-from contextlib import AbstractContextManager
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -43,6 +44,7 @@ __all__ = [
     "models_folder",
     "prepare",
     "remove_model",
+    "seeded_generator",
     "undisturbed_generator",
     "verify_model",
 ]
@@ -168,6 +170,16 @@ def undisturbed_generator() -> AbstractContextManager[None]:
     import torch
 
     return torch.random.fork_rng(devices=[])
+
+
+@contextmanager
+def seeded_generator(seed: int) -> Iterator[None]:
+    """Random numbers drawn inside follow from the seed; the caller's generator stays as it was."""
+    import torch
+
+    with undisturbed_generator():
+        torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
+        yield
 
 
 def prepare(model: AnyPotential, dtype: str, device: str) -> AnyPotential:

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from atomml.cli.workflow import Plan
     from atomml.workflows.inputs import GivenModel, GivenStructure
 
-__all__ = ["dry_run", "plan_report", "print_plan"]
+__all__ = ["dry_run", "duration", "plan_report", "print_plan"]
 
 _EACH_ONCE = ("predict", "evaluate")
 """Commands that evaluate each structure once."""
@@ -149,7 +149,7 @@ def print_plan(report: dict[str, Any], own: dict[str, Any]) -> None:
         ["model", f"{model['name']} ({model.get('dtype', '-')} on {model.get('device', '-')})"],
         ["one evaluation", f"{1000 * report['evaluation_s']:.3g} ms"],
         ["steps", report["steps"]],
-        ["time", f"{report['estimate']} {_duration(report['estimated_s'])}"],
+        ["time", f"{report['estimate']} {duration(report['estimated_s'])}"],
         ["folder", f"{report['out']}/" + (" (exists)" if report["out_exists"] else "")],
     ]
     say("Plan (nothing is written):")
@@ -161,7 +161,8 @@ def print_plan(report: dict[str, Any], own: dict[str, Any]) -> None:
         say(f"warning: {warning}")
 
 
-def _duration(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """A length of time in the unit that suits it."""
     for unit, size in (("days", 86400.0), ("hours", 3600.0), ("minutes", 60.0)):
         if seconds >= 1.5 * size:
             return f"{seconds / size:.1f} {unit}"

@@ -36,6 +36,8 @@ COMMANDS = {
     "relax": Command("atomml.cli.workflow", "relax positions, and the cell if wanted"),
     "md": Command("atomml.cli.workflow", "molecular dynamics: NVE, NVT, NPT, ramps, exact resume"),
     "evaluate": Command("atomml.cli.workflow", "errors of a model against labelled data, with intervals"),
+    "train": Command("atomml.cli.train", "train a potential from fresh weights on labelled structures"),
+    "finetune": Command("atomml.cli.train", "teach a published model your own calculations"),
     "compare": Command("atomml.cli.compare", "one workflow with several models: one table and the spread"),
     "data": Command("atomml.cli.data", "labelled data: import, report, label, split"),
     "models": Command("atomml.cli.models", "list, info, verify, add, remove"),

@@ -12,13 +12,16 @@ if TYPE_CHECKING:
     from atomml.workflows.data_report import report_data
     from atomml.workflows.data_split import split_data
     from atomml.workflows.evaluation import evaluate
+    from atomml.workflows.fine_tuning import finetune
     from atomml.workflows.molecular_dynamics import md
     from atomml.workflows.relaxation import relax
     from atomml.workflows.single_point import predict
+    from atomml.workflows.training import train
 
 __all__ = [
     "compare",
     "evaluate",
+    "finetune",
     "import_data",
     "label_data",
     "md",
@@ -26,18 +29,21 @@ __all__ = [
     "relax",
     "report_data",
     "split_data",
+    "train",
 ]
 
 _HOME = {
     "compare": "comparison",
     "evaluate": "evaluation",
     "report_data": "data_report",
+    "finetune": "fine_tuning",
     "import_data": "data_import",
     "label_data": "data_label",
     "split_data": "data_split",
     "md": "molecular_dynamics",
     "predict": "single_point",
     "relax": "relaxation",
+    "train": "training",
 }
 
 

@@ -12,6 +12,7 @@ from numba.core import types
 from numba.extending import intrinsic, overload
 
 __all__ = [
+    "NORM_EPSILON",
     "exponential",
     "gate_backward",
     "gate_forward",
@@ -26,6 +27,9 @@ EXACT = {"contract", "nnan", "ninf", "nsz"}
 
 LOOSE = {"contract", "nnan", "ninf", "nsz", "reassoc", "arcp"}
 """With it, so that sums over a row become vector sums; the order is fixed at compile time."""
+
+NORM_EPSILON = 1e-5
+"""What every layer norm here adds to a variance, as torch's does by default."""
 
 _LOG2E = 1.4426950408889634
 _EXP32 = tuple(1 / math.factorial(k) for k in range(8))
@@ -88,11 +92,20 @@ def _exponential(x: Any) -> Any:
     return double
 
 
-@numba.njit(fastmath=EXACT, error_model="numpy")
 def sigmoid(x: Any) -> Any:
     """``1 / (1 + exp(-x))`` in the type of ``x``."""
-    one = x * 0 + 1
-    return one / (one + exponential(-x))
+    raise NotImplementedError
+
+
+@overload(sigmoid, jit_options={"fastmath": EXACT, "error_model": "numpy"}, inline="never")
+def _sigmoid(x: Any) -> Any:
+    # numba makes float64 of a float32 and a whole number, so 1 has a type of its own.
+    one = np.float32(1.0) if x == types.float32 else np.float64(1.0)
+
+    def typed(x: Any) -> Any:
+        return one / (one + exponential(-x))
+
+    return typed
 
 
 @numba.njit(fastmath=EXACT, error_model="numpy")

@@ -4,13 +4,10 @@ from __future__ import annotations
 
 import logging
 import signal
-import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 from ase.atoms import Atoms
@@ -18,6 +15,7 @@ from ase.atoms import Atoms
 from atomml.checkpoint import load_state, save_state
 from atomml.errors import CheckpointError, RunFailedError
 from atomml.files import write_atomic
+from atomml.interruption import deferred_signals
 from atomml.md.guard import BlowUpError
 from atomml.md.recorder import GrowingFile, frame_text, log_line
 from atomml.md.settings import MDSettings
@@ -122,7 +120,7 @@ class Driver:
                 log.append(",".join(self.simulation.observables.columns) + "\n")
                 self._record()
                 self._save()
-            with _deferred_signals() as received:
+            with deferred_signals() as received:
                 self._loop(received)
         return self.simulation
 
@@ -309,37 +307,3 @@ def parse_duration(text: str) -> float:
     if not 0 < seconds < float("inf"):
         raise ValueError(f"{text!r} is not a length of time")
     return seconds
-
-
-@contextmanager
-def _deferred_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM until the step is whole, then let them have their effect.
-
-    A second signal has its effect at once.
-    """
-    received: list[int] = []
-    if threading.current_thread() is not threading.main_thread():
-        yield received  # only the main thread may handle signals
-        return
-    handlers = {int(number): signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    handlers = {number: old for number, old in handlers.items() if old not in (None, signal.SIG_IGN)}
-
-    def restore() -> None:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-
-    def note(number: int, frame: FrameType | None) -> None:
-        received.append(number)
-        if len(received) > 1:
-            restore()
-            signal.raise_signal(number)
-
-    for number in handlers:
-        signal.signal(number, note)
-    try:
-        yield received
-    finally:
-        restore()
-    if received:
-        signal.raise_signal(received[0])
-        raise KeyboardInterrupt  # where a handler of the caller's has returned

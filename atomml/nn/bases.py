@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 __all__ = ["BesselBasis", "FourierBasis", "polynomial_cutoff"]
 
-_CONSTANT_TERM = 0.70710676908493042
+CONSTANT_TERM = 0.70710676908493042
 """1/sqrt(2) rounded to float32, which is the value that the published weights were trained with."""
 
 
@@ -61,5 +61,5 @@ class FourierBasis(nn.Module):
     def forward(self, angle: Tensor) -> Tensor:
         """Angles ``(n,)`` in radians to ``(n, 2 * order + 1)``: constant, sines, cosines."""
         phases = angle[:, None] * self.frequencies
-        constant = torch.full_like(angle[:, None], _CONSTANT_TERM)
+        constant = torch.full_like(angle[:, None], CONSTANT_TERM)
         return torch.cat([constant, torch.sin(phases), torch.cos(phases)], dim=1) / math.sqrt(math.pi)

@@ -18,6 +18,7 @@ from atomml.report.quantities import label_of, split_unit, with_unit
 from atomml.report.report import Report
 from atomml.report.run_folder import Columns, Run
 from atomml.report.sections import MAX_ROWS
+from atomml.report.training import training
 
 __all__ = ["RECIPES", "SHOWN_BY_RECIPE", "Recipe", "evaluate", "general", "md", "predict", "relax"]
 
@@ -102,9 +103,11 @@ def predict(run: Run, report: Report) -> None:
 RECIPES: dict[str, Recipe] = {
     "data report": data_report,
     "evaluate": evaluate,
+    "finetune": training,
     "md": md,
     "predict": predict,
     "relax": relax,
+    "train": training,
 }
 
 SHOWN_BY_RECIPE: dict[str, Collection[str]] = {"evaluate": SHOWN_RESULTS}

@@ -17,15 +17,19 @@ _TITLES = {
     "compare": "Comparison of models",
     "evaluate": "Evaluation",
     "data report": "Data set",
+    "finetune": "Fine-tuning",
     "md": "Molecular dynamics",
     "predict": "Prediction",
     "relax": "Relaxation",
+    "train": "Training",
 }
 _OUTCOMES = {
     "data report": ("no errors found", "errors found"),
     "evaluate": ("finished", "some structures failed"),
+    "finetune": ("finished", "not converged"),
     "md": ("finished", "not converged"),
     "predict": ("finished", "not converged"),
+    "train": ("finished", "not converged"),
 }
 _N_TILES = 10
 

@@ -6,7 +6,8 @@ charge-informed atomistic modelling", Nat. Mach. Intell. 5, 1031 (2023).
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 import torch
@@ -14,7 +15,7 @@ from torch import Tensor, nn
 
 from atomml.errors import ModelError
 from atomml.graph.atom_graph import AtomGraph
-from atomml.model import Energies, FastPath, ModelInfo, Potential
+from atomml.model import Energies, FastPath, ModelInfo, Potential, TrainingPath
 from atomml.nn import BesselBasis, FourierBasis, GatedMLP, segment_sum
 from atomml.nn.segment import gather
 
@@ -199,6 +200,59 @@ class CHGNet(Potential):
         values = hyperparameters | {"readout_widths": tuple(hyperparameters["readout_widths"])}
         return cls(CHGNetConfig(**values), info)
 
+    @classmethod
+    def fresh(cls, name: str, elements: Sequence[int], settings: Mapping[str, Any]) -> Self:
+        """A CHGNet with fresh weights, of the shape of version 0.3.0 but for ``settings``.
+
+        Raises:
+            ModelError: A setting that is none of :class:`CHGNetConfig`'s.
+        """
+        known = [entry.name for entry in fields(CHGNetConfig)]
+        unknown = [key for key in settings if key not in known]
+        if unknown:
+            raise ModelError(f"CHGNet has no setting {unknown[0]!r}: there are {', '.join(known)}.")
+        values = asdict(CHGNetConfig()) | dict(settings)
+        config = CHGNetConfig(**values | {"readout_widths": tuple(values["readout_widths"])})
+        info = ModelInfo(
+            name=name,
+            family="chgnet",
+            cutoff=float(config.cutoff),
+            bond_cutoff=float(config.bond_cutoff),
+            elements=tuple(elements),
+            properties=("magmoms", "atom_features", "crystal_features"),
+            citation="Deng et al., Nat. Mach. Intell. 5, 1031 (2023), doi:10.1038/s42256-023-00716-3",
+        )
+        return cls(config, info)
+
+    def blocks(self) -> dict[str, tuple[str, ...]]:
+        """Embeddings, bases, one block per interaction (atoms, bonds, angles), magmom head, readout."""
+        found: dict[str, list[str]] = {"embedding": [], "bases": []}
+        found |= {f"interaction-{i + 1}": [] for i in range(self.config.n_layers)}
+        found |= {"magmom": [], "readout": []}
+        for name, _ in self.named_parameters():
+            head, _, rest = name.partition(".")
+            if head in ("atom_layers", "bond_layers", "angle_layers"):
+                block = f"interaction-{int(rest.partition('.')[0]) + 1}"
+            elif head in ("embedding", "magmom"):
+                block = head
+            else:
+                block = "readout" if head.startswith("readout") else "bases"
+            found[block].append(name)
+        return {block: tuple(names) for block, names in found.items()}
+
+    def tuned_blocks(self) -> tuple[str, ...]:
+        """The last interaction and the heads."""
+        return (f"interaction-{self.config.n_layers}", "magmom", "readout")
+
+    def references(self) -> dict[int, float]:
+        """Constant energy of each element that the model knows, eV."""
+        return {z: float(self.reference[z - 1]) for z in self.info.elements}
+
+    def shift_references(self, shifts: Mapping[int, float]) -> None:
+        """Add to the constant energies of elements, eV by atomic number."""
+        for number, shift in shifts.items():
+            self.reference[number - 1] += shift
+
     def _apply(self, fn: Any, recurse: bool = True) -> Self:
         """Convert weights; the reference energies stay float64 whatever the weights become."""
         reference = self.reference
@@ -211,6 +265,13 @@ class CHGNet(Potential):
         from atomml.potentials.chgnet.fast import FastCHGNet  # numba loads only where it is used
 
         return FastCHGNet(self) if FastCHGNet.supports(self) else None
+
+    def build_training_path(self) -> TrainingPath | None:
+        """Fused kernels with tangents on the CPU; elsewhere double backward through the plain path."""
+        from atomml.potentials.chgnet.fast import FastCHGNet
+        from atomml.potentials.chgnet.training import TrainingCHGNet
+
+        return TrainingCHGNet(self) if FastCHGNet.supports(self) else None
 
     def energies(self, graph: AtomGraph) -> Energies:
         """Site energies, magnetic moments (μB), and features of atoms and crystals."""

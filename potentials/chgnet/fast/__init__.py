@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from atomml.potentials.chgnet.fast.engine import FastCHGNet
+from atomml.potentials.chgnet.fast.engine import FastCHGNet, Geometry
 
-__all__ = ["FastCHGNet"]
+__all__ = ["FastCHGNet", "Geometry"]

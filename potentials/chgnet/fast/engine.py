@@ -24,7 +24,7 @@ from atomml.potentials.chgnet.fast import geometry
 from atomml.potentials.chgnet.fast.weights import FoldedWeights, fold
 from atomml.potentials.chgnet.model import CHGNet, CHGNetConfig
 
-__all__ = ["FastCHGNet"]
+__all__ = ["FastCHGNet", "Geometry", "Topology"]
 
 Array = NDArray[Any]
 
@@ -53,6 +53,20 @@ class Topology(NamedTuple):
     pair_bond: Array
     angle_start: Array
     angles: Array
+
+
+class Geometry(NamedTuple):
+    """Where the edges of a graph go.
+
+    Attributes:
+        vectors: ``(n_edges, 3)`` float64, Å.
+        distances: ``(n_edges,)`` float64, Å.
+        top: Bonds and angles.
+    """
+
+    vectors: Array
+    distances: Array
+    top: Topology
 
 
 @dataclass
@@ -118,11 +132,21 @@ class FastCHGNet:
             and set(config.readout_widths) == {config.n_channels}
         )
 
+    def refold(self, model: CHGNet) -> None:
+        """Take the model's weights as they are now."""
+        self.weights = fold(model)
+
     def __call__(self, graph: AtomGraph, forces: bool, stress: bool) -> Prediction:
         """The prediction; both derivatives come together, or none where neither is wanted."""
+        return self.with_geometry(graph, forces, stress)[0]
+
+    def with_geometry(self, graph: AtomGraph, forces: bool, stress: bool) -> tuple[Prediction, Geometry]:
+        """The prediction, and what was found of the graph on the way."""
         arena = self._arenas.pop() if self._arenas else Arena()  # one for each thread that calls at once
         try:
-            return self._evaluate(_Run(self.weights, arena, graph, self.config), graph, forces, stress)
+            run = _Run(self.weights, arena, graph, self.config)
+            prediction = self._evaluate(run, graph, forces, stress)
+            return prediction, Geometry(run.vectors, run.distances, run.top)
         finally:
             self._arenas.append(arena)
 

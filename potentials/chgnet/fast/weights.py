@@ -269,7 +269,7 @@ class _Folder:
             np.stack([self.array(_double(layer.bias)) for layer in linear[:-1]]),
             np.stack([self.panels(weight.T) for weight in hidden]),
             self.array(_double(linear[-1].weight[0])),
-            float(linear[-1].bias[0]),
+            float(linear[-1].bias.detach()[0]),
         )
 
 
@@ -305,7 +305,7 @@ def fold(model: CHGNet) -> FoldedWeights:
         projections=projections,
         columns=columns,
         magmom=_double(model.magmom.weight[0]).numpy(),
-        magmom_bias=float(model.magmom.bias[0]),
+        magmom_bias=float(model.magmom.bias.detach()[0]),
         readout=folder.readout(),
     )
 

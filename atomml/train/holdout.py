@@ -1,0 +1,60 @@
+"""A part of the data held out for validation, when the user gives none."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from atomml.data.dataset import Dataset
+from atomml.data.split import gather_facts, split_entries
+from atomml.errors import InputError, OptionError
+
+__all__ = ["Holdout", "hold_out"]
+
+_GAP = 1  # frames; neighbours in time are nearly the same structure
+
+
+@dataclass(frozen=True)
+class Holdout:
+    """Which entries are trained on and which are held out.
+
+    Attributes:
+        train: Indices, ascending.
+        valid: Indices, ascending.
+        sentence: How they were chosen.
+    """
+
+    train: list[int]
+    valid: list[int]
+    sentence: str
+
+
+def hold_out(dataset: Dataset, fraction: float, seed: int) -> Holdout:
+    """Hold out about ``fraction`` of the entries: by trajectory where there are any, else at random.
+
+    Args:
+        dataset: All entries.
+        fraction: Share that is held out.
+        seed: Of the choice.
+
+    Raises:
+        OptionError: The set is too small for it.
+    """
+    n = len(dataset)
+    facts = gather_facts(dataset)
+    by = "trajectory" if any(facts.trajectories) else "random"
+    try:
+        parts = split_entries(facts, [1 - fraction, fraction], by=by, seed=seed, gap=_GAP)
+    except InputError as error:
+        raise OptionError(f"Nothing can be held out of {n} structures ({error}): give --valid.") from error
+    train, valid = (part.tolist() for part in parts)
+    if not train or not valid:
+        raise OptionError(
+            f"valid_fraction {fraction:g} of {n} structures leaves nothing to train on or to validate with: "
+            "give --valid, another fraction, or 0 to do without."
+        )
+    how = "stretches of trajectories and single structures" if by == "trajectory" else "drawn at random"
+    text = f"{len(valid)} of {n} structures are held out for validation: {how}, seed {seed}."
+    unused = n - len(train) - len(valid)
+    if unused:
+        text += f" {unused} beside them in time are left out of both sets."
+    return Holdout(train, valid, text)

@@ -1,0 +1,201 @@
+"""The gradient of one batch, in parts that fit into memory."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor, nn
+
+from atomml.data.entry import LABELS
+from atomml.errors import RunFailedError
+from atomml.model import Potential, Prediction
+from atomml.train.batches import Limits, cut
+from atomml.train.losses import Errors, Loss
+from atomml.train.processes import Processes
+from atomml.train.samples import Sample, join
+
+__all__ = ["BatchGroup", "Gradient", "Gradients", "is_out_of_memory"]
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class BatchGroup:
+    """Structures of a batch that are averaged together: the user's, or those replayed.
+
+    Attributes:
+        samples: All of them, over all processes.
+        weight: Weight of their loss in the batch's.
+        reported: Whether their errors count among those of the training.
+    """
+
+    samples: Sequence[Sample]
+    weight: float = 1.0
+    reported: bool = True
+
+
+@dataclass
+class Gradient:
+    """What one batch gives.
+
+    Attributes:
+        tensors: One for each parameter that learns, in order.
+        loss: The batch's loss.
+        errors: Absolute errors of the reported groups.
+        stop: Whether any process was asked to stop.
+    """
+
+    tensors: list[Tensor]
+    loss: float
+    errors: Errors = field(default_factory=Errors)
+    stop: bool = False
+
+
+class Gradients:
+    """Computes the gradient of batches; a batch too large for the memory is cut smaller from then on.
+
+    Args:
+        model: The model; its parameters that require a gradient learn.
+        loss: The loss.
+        processes: Who computes.
+        limits: Largest part that is computed at once.
+        warn: Called with a sentence when the memory did not suffice.
+
+    Attributes:
+        limits: As they are now.
+    """
+
+    def __init__(
+        self,
+        model: Potential,
+        loss: Loss,
+        processes: Processes,
+        limits: Limits,
+        warn: Callable[[str], None] = _log.warning,
+    ) -> None:
+        self.model, self.loss, self.processes = model, loss, processes
+        self.limits = limits
+        self._warn = warn
+        self._parameters = [p for p in model.parameters() if p.requires_grad]
+
+    def __call__(self, groups: Sequence[BatchGroup], progress: float, *, stop: bool = False) -> Gradient:
+        """The gradient of a whole batch, the same in every process.
+
+        Args:
+            groups: The batch.
+            progress: Share of the run that is done.
+            stop: Whether this process was asked to stop.
+
+        Raises:
+            RunFailedError: One structure alone does not fit into memory, or the loss is not finite.
+        """
+        total = Gradient([torch.zeros_like(p) for p in self._parameters], 0.0)
+        for group in groups:
+            counts = counts_of(group.samples)
+            for part in cut(self.processes.share(group.samples), self.limits):
+                self._add(part, group, counts, progress, total)
+        total = self._reduced(total, stop)
+        if not torch.isfinite(torch.tensor(total.loss)):
+            raise RunFailedError(
+                f"The loss is {total.loss} at {progress:.1%} of the training: lower the "
+                f"learning rate, or check the labels of {groups[0].samples[0].where} and what comes with it."
+            )
+        return total
+
+    def _add(
+        self,
+        samples: list[Sample],
+        group: BatchGroup,
+        counts: dict[str, int],
+        progress: float,
+        total: Gradient,
+    ) -> None:
+        """Add one part; where memory runs out, its halves."""
+        try:
+            loss, errors, gradients = self._part(samples, counts, progress)
+        except RuntimeError as error:  # torch.OutOfMemoryError among them
+            if not is_out_of_memory(error):
+                raise
+            _shrink(samples, error)
+            self.limits = self.limits.halved(samples)
+            self._warn(
+                f"Memory did not suffice for {len(samples)} structures at once: from here on "
+                f"at most {self.limits.max_atoms} atoms and {self.limits.max_edges} edges are computed at a "
+                "time; the gradient is the same."
+            )
+        else:
+            total.loss += group.weight * loss
+            for mine, part in zip(total.tensors, gradients, strict=True):
+                if part is not None:
+                    mine.add_(part, alpha=group.weight)
+            if group.reported:
+                total.errors.add(errors)
+            return
+        middle = len(samples) // 2
+        for half in (samples[:middle], samples[middle:]):
+            self._add(half, group, counts, progress, total)
+
+    def _part(
+        self, samples: list[Sample], counts: dict[str, int], progress: float
+    ) -> tuple[float, Errors, tuple[Tensor | None, ...]]:
+        """Loss, errors and gradients of a part; nothing is added anywhere until all of it is there."""
+        graph, targets = join(samples, self.processes.device)
+        has = targets.counts()
+        wants_forces = self.loss.wants("forces") and has["forces"] > 0
+        wants_stress = self.loss.wants("stress") and has["stress"] > 0
+        with self.processes.casting():
+            prediction: Prediction = self.model.differentiable(
+                graph, forces=wants_forces, stress=wants_stress, create_graph=wants_forces or wants_stress
+            )
+            loss, errors = self.loss(prediction, graph, targets, counts, progress)
+            if not loss.requires_grad:  # nothing of this part is labelled
+                return float(loss), errors, tuple(None for _ in self._parameters)
+            gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
+        return float(loss.detach()), errors, gradients
+
+    def _reduced(self, total: Gradient, stop: bool) -> Gradient:
+        """Summed over the processes, in one message."""
+        if self.processes.n == 1:
+            total.stop = stop
+            return total
+        flat = nn.utils.parameters_to_vector(total.tensors).double()
+        scalars = [total.loss, float(stop)]
+        scalars += [total.errors.sums[name] for name in LABELS]
+        scalars += [float(total.errors.counts[name]) for name in LABELS]
+        tail = torch.tensor(scalars, dtype=torch.float64, device=flat.device)
+        whole = self.processes.sum(torch.cat([flat, tail]))
+        nn.utils.vector_to_parameters(whole[: -len(scalars)].to(total.tensors[0].dtype), total.tensors)
+        loss, stopped, *rest = whole[-len(scalars) :].tolist()
+        sums = dict(zip(LABELS, rest[: len(LABELS)], strict=True))
+        counts = {name: round(value) for name, value in zip(LABELS, rest[len(LABELS) :], strict=True)}
+        return Gradient(total.tensors, loss, Errors(sums, counts), stopped > 0)
+
+
+def counts_of(samples: Sequence[Sample]) -> dict[str, int]:
+    """Labelled components of each kind in a whole batch."""
+    counts = dict.fromkeys(LABELS, 0)
+    for sample in samples:
+        for name, n in sample.targets.counts().items():
+            counts[name] += n
+    return counts
+
+
+def is_out_of_memory(error: RuntimeError) -> bool:
+    """Whether torch ran out of memory, on a GPU or on the CPU."""
+    words = str(error).lower()
+    said = "not enough memory" in words or "out of memory" in words
+    return said or isinstance(error, torch.OutOfMemoryError)
+
+
+def _shrink(samples: Sequence[Sample], error: RuntimeError) -> None:
+    """Make room on the GPU; give up on a single structure."""
+    if len(samples) == 1:
+        raise RunFailedError(
+            f"{samples[0].where} ({samples[0].graph.n_atoms} atoms) alone does not fit into memory: "
+            "leave it out, or train on a device with more."
+        ) from error
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

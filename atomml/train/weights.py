@@ -1,0 +1,64 @@
+"""A weight in the loss that may change in the course of a run."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from atomml.errors import OptionError
+
+__all__ = ["WeightSchedule"]
+
+_CHANGE = re.compile(r"(?P<first>[^:@]+):(?P<second>[^:@]+)@(?P<share>[^:@]+)")
+
+
+@dataclass(frozen=True)
+class WeightSchedule:
+    """A weight that is constant, goes linearly from one value to another, or changes once.
+
+    Attributes:
+        start: Value at the start.
+        end: Value at the end.
+        change_at: Share of the run at which ``start`` gives way to ``end``; None for a straight line.
+    """
+
+    start: float
+    end: float
+    change_at: float | None = None
+
+    @classmethod
+    def parse(cls, text: str | float, name: str) -> WeightSchedule:
+        """Read ``1``, ``1:10`` (a ramp over the run) or ``1:10@0.75`` (10 in the last quarter).
+
+        Raises:
+            OptionError: Something else, or a negative weight; ``name`` says of which option.
+        """
+        share: float | None = None
+        try:
+            change = _CHANGE.fullmatch(str(text).strip())
+            if change:
+                values = [float(change["first"]), float(change["second"])]
+                share = float(change["share"])
+            else:
+                values = [float(part) for part in str(text).split(":")]
+        except ValueError:
+            values = []
+        in_range = all(0 <= value < float("inf") for value in values) and (share is None or 0 < share < 1)
+        if len(values) not in (1, 2) or not in_range:
+            raise OptionError(
+                f"{name} is {str(text)!r}: give a weight (1), START:END for a ramp over the run (1:10), or "
+                "FIRST:SECOND@SHARE to change it at that share of the run (1:10@0.75); none is negative."
+            )
+        return cls(values[0], values[-1], share)
+
+    def at(self, progress: float) -> float:
+        """The weight when a share ``progress`` (0 to 1) of the run is done."""
+        progress = min(max(progress, 0.0), 1.0)
+        if self.change_at is not None:
+            return self.end if progress >= self.change_at else self.start
+        return self.start + (self.end - self.start) * progress
+
+    @property
+    def is_zero(self) -> bool:
+        """Whether the weight is zero throughout."""
+        return self.start == self.end == 0.0

@@ -1,0 +1,129 @@
+"""``atomml train CONFIG`` and ``atomml finetune --model M --train F...``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from atomml.cli.parsing import Parser, add_flags, layers_of, resolve_flags
+from atomml.cli.workflow import add_control_flags, set_threads
+from atomml.config import OptionSpec, option_specs
+from atomml.errors import OptionError
+from atomml.workflows.inputs import DEFAULT_MODEL
+
+__all__ = ["run"]
+
+_FILES = ("train", "valid", "test")
+_NOT_OPTIONS = (*_FILES, "model", "out", "threads", "json", "quiet")
+
+
+def run(name: str, argv: Sequence[str]) -> int:
+    """Parse, check, and train or fine-tune; returns the exit code."""
+    specs = _specs(name)
+    parser = _parser(name, specs)
+    found = parser.parse(argv)
+    if name == "train" and found.configuration is not None:
+        if found.config is not None:
+            raise OptionError("atomml train takes one configuration: name it once, without --config.")
+        found.config = found.configuration
+    values = resolve_flags(specs, found, name, extra=_NOT_OPTIONS)
+    given = _given(found, name)
+    threads = given.pop("threads", None)
+    set_threads(None if threads is None else int(threads))
+    if found.dry_run:
+        from atomml.cli.train_plan import dry_run
+
+        return dry_run(name, given, values, found)
+    return _carry_out(name, given, values, found)
+
+
+def _specs(name: str) -> dict[str, OptionSpec]:
+    """The options of the command."""
+    if name == "train":
+        from atomml.workflows.training import TrainOptions
+
+        return option_specs(TrainOptions)
+    from atomml.workflows.fine_tuning import FineTuneOptions
+
+    return option_specs(FineTuneOptions)
+
+
+def _parser(name: str, specs: dict[str, OptionSpec]) -> Parser:
+    if name == "train":
+        parser = Parser(
+            "atomml train",
+            "Train a potential from fresh weights. The configuration names family and hyperparameters under "
+            "'model', files under 'train', 'valid' and 'test', and any option below.",
+        )
+        parser.add_argument(
+            "configuration", nargs="?", metavar="CONFIG", help="YAML file with model, files and options"
+        )
+    else:
+        parser = Parser(
+            "atomml finetune",
+            "Teach a published model your own calculations: all its weights, some, or all with replay.",
+        )
+        parser.add_argument(
+            "--model",
+            default=argparse.SUPPRESS,
+            metavar="MODEL",
+            help=f"registered name or file [default {DEFAULT_MODEL}]",
+        )
+    files = parser.add_argument_group("files and folder")
+    for key, text in (
+        ("train", "files with labelled structures"),
+        ("valid", "files to validate on; else a part of --train is held out"),
+        ("test", "files to report errors on at the end"),
+    ):
+        files.add_argument(f"--{key}", nargs="+", default=argparse.SUPPRESS, metavar="FILE", help=text)
+    files.add_argument(
+        "--out", default=argparse.SUPPRESS, metavar="FOLDER", help="run folder; COMMAND-STEM if not given"
+    )
+    files.add_argument("--threads", type=int, default=argparse.SUPPRESS, metavar="N", help="CPU threads")
+    own = {key: spec for key, spec in specs.items() if key != "replay"}
+    if "replay" in specs:
+        files.add_argument(
+            "--replay", nargs="+", default=argparse.SUPPRESS, metavar="FILE", help=specs["replay"].help
+        )
+    add_flags(parser, own, f"options of {name}")
+    add_control_flags(parser)
+    return parser
+
+
+def _given(found: argparse.Namespace, name: str) -> dict[str, Any]:
+    """Model, files and folder: flags over ``--set`` over the configuration."""
+    given: dict[str, Any] = {}
+    for _, layer in layers_of(found, name):
+        given |= {key: layer[key] for key in ("model", "out", "threads", *_FILES) if key in layer}
+    flags = vars(found)
+    given |= {key: flags[key] for key in ("model", "out", "threads", *_FILES) if key in flags}
+    if name == "train" and "model" not in given:
+        raise OptionError(
+            "atomml train needs a configuration that says what to train: 'model: chgnet', say "
+            "('atomml train --help')."
+        )
+    return given
+
+
+def _carry_out(name: str, given: dict[str, Any], values: dict[str, Any], found: argparse.Namespace) -> int:
+    from atomml.cli.display import Progress, logging_to_stderr, print_json, print_results, say
+    from atomml.run import listening
+    from atomml.workflows import finetune, train
+
+    function: Any = train if name == "train" else finetune
+    given.setdefault("train", ())
+    progress = Progress(name, quiet=found.quiet or found.json)
+    with logging_to_stderr(found.quiet, found.debug), listening(progress):
+        try:
+            result = function(**given, resume=found.resume, overwrite=found.overwrite, **values)
+        finally:
+            progress.close()
+    if not result.summary:  # a process beside the first one: that one says everything
+        return 0
+    if found.json:
+        print_json(result.summary)
+    elif not found.quiet:
+        print_results(result.results(), result.units())
+        say(f"written to {result.folder}/ (report.html)")
+    return 0

@@ -1,0 +1,259 @@
+"""Kernels of a training step: messages with their tangents, and the way back to weights and features.
+
+All of a gated MLP happens on a block of rows in the cache: gather, first layer, SiLU, second
+layer, norms, gate, sum. Only sums are written; the way back starts from the inputs again,
+which costs less than to write and read every row.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numba
+import numpy as np
+
+from atomml.kernels.activations import LOOSE
+from atomml.kernels.compile import kernel
+from atomml.kernels.duals import gate_duals, gate_duals_backward, silu_duals, silu_duals_backward
+from atomml.kernels.gemm import BLOCK, block_product
+
+__all__ = ["HALF", "gates", "gates_backward", "messages", "messages_backward"]
+
+HALF = BLOCK // 2
+"""Rows that are worked on at a time, with as many of tangents."""
+
+
+@numba.njit(fastmath=LOOSE, error_model="numpy")
+def _gather(
+    first: int, n_rows: int, a: Any, ia: Any, b: Any, ib: Any, d: Any, id_: Any, own: Any, x: Any
+) -> None:
+    """First-layer sums of a block of rows: three gathered parts, and the row's own if there is one."""
+    for side in range(2):
+        for i in range(n_rows):
+            row, k = x[side * HALF + i], first + i
+            one, two, three = a[side, ia[k]], b[side, ib[k]], d[side, id_[k]]
+            for j in range(x.shape[1]):
+                row[j] = one[j] + two[j] + three[j]
+            if own.shape[1] > 0:
+                for j in range(x.shape[1]):
+                    row[j] += own[side, k, j]
+
+
+@numba.njit(fastmath=LOOSE, error_model="numpy")
+def _scatter(
+    first: int, n_rows: int, x: Any, a: Any, ia: Any, b: Any, ib: Any, d: Any, id_: Any, own: Any
+) -> None:
+    """The way back through :func:`_gather`: add to the gradients of the parts, write the row's own."""
+    for side in range(2):
+        for i in range(n_rows):
+            row, k = x[side * HALF + i], first + i
+            one, two, three = a[side, ia[k]], b[side, ib[k]], d[side, id_[k]]
+            for j in range(x.shape[1]):
+                one[j] += row[j]
+                two[j] += row[j]
+                three[j] += row[j]
+            if own.shape[1] > 0:
+                for j in range(x.shape[1]):
+                    own[side, k, j] = row[j]
+
+
+@kernel(fastmath=LOOSE)
+def messages(
+    start: int, stop: int, parts: Any, row_start: Any, owner: Any,
+    a: Any, ia: Any, b: Any, ib: Any, d: Any, id_: Any, own: Any,
+    core: Any, gate: Any, bias: Any, scale: Any, shift: Any, weights: Any, iw: Any, sums: Any,
+) -> None:  # fmt: skip
+    """Weighted messages of all rows of parts ``start`` to ``stop``, summed on their owners.
+
+    Every array of features is (values, tangents).
+
+    Args:
+        start: First part.
+        stop: Part after the last.
+        parts: ``(n_parts + 1,)`` first owner of each part.
+        row_start: ``(n_owners + 1,)`` first row of each owner.
+        owner: ``(n_rows,)`` ascending.
+        a, b, d: ``(2, n, 2c)`` products of the first layer with three inputs; ``a`` has the bias.
+        ia, ib, id_: ``(n_rows,)`` which row of each.
+        own: ``(2, n_rows, 2c)`` product with an input of the row itself; (2, 0, 2c) where there is none.
+        core, gate: Panels of the second layers, centred.
+        bias, scale, shift: ``(2c,)``.
+        weights: ``(2, n_weights, c)``.
+        iw: ``(n_rows,)`` which row of the weights.
+        sums: ``(2, n_owners, c)`` the result.
+    """
+    c = weights.shape[2]
+    x = np.zeros((BLOCK, 2 * c), sums.dtype)
+    h = np.zeros((BLOCK, 2 * c), sums.dtype)
+    y = np.zeros((BLOCK, 2 * c), sums.dtype)
+    m = np.zeros((BLOCK, c), sums.dtype)
+    sums[:, parts[start] : parts[stop]] = 0
+    last = row_start[parts[stop]]
+    for first in range(row_start[parts[start]], last, HALF):
+        n_rows = min(HALF, last - first)
+        _gather(first, n_rows, a, ia, b, ib, d, id_, own, x)
+        silu_duals(x, h, HALF)
+        _second_layer(h, core, gate, bias, y)
+        gate_duals(y, HALF, n_rows, scale, shift, m)
+        for i in range(n_rows):
+            value, along = sums[0, owner[first + i]], sums[1, owner[first + i]]
+            w, dw = weights[0, iw[first + i]], weights[1, iw[first + i]]
+            for j in range(c):
+                value[j] += m[i, j] * w[j]
+                along[j] += m[HALF + i, j] * w[j] + m[i, j] * dw[j]
+
+
+@numba.njit(fastmath=LOOSE, error_model="numpy")
+def _second_layer(h: Any, core: Any, gate: Any, bias: Any, y: Any) -> None:
+    """Both second layers of a block; tangents have no bias."""
+    c = h.shape[1] // 2
+    y[:HALF] = bias
+    y[HALF:] = 0
+    block_product(h, 0, 0, core, y, 0, BLOCK)
+    block_product(h, 0, c, gate, y, c, BLOCK)
+
+
+@kernel(fastmath=LOOSE)
+def messages_backward(
+    start: int, stop: int, parts: Any, copies: Any, row_start: Any, owner: Any,
+    a: Any, ia: Any, b: Any, ib: Any, d: Any, id_: Any, own: Any,
+    core: Any, gate: Any, core_back: Any, gate_back: Any, bias: Any, scale: Any, shift: Any,
+    weights: Any, iw: Any, sums_bar: Any,
+    a_bar: Any, b_bar: Any, d_bar: Any, own_bar: Any, matrix_bar: Any, vector_bar: Any, weights_bar: Any,
+) -> None:  # fmt: skip
+    """The way back through :func:`messages`, whose arguments it shares.
+
+    Args:
+        copies: ``(n_parts,)`` which copy of the gathered inputs' gradients a part adds to.
+        core_back, gate_back: Panels of the transposed second layers.
+        sums_bar: ``(2, n_owners, c)`` gradient of the sums.
+        a_bar, b_bar, d_bar, weights_bar: ``(n_copies, 2, n, ...)`` gradients, added to.
+        own_bar: ``(2, n_rows, 2c)`` written.
+        matrix_bar: ``(n_parts, 2, BLOCK, c)`` gradients of core and gate, transposed: inputs first,
+            in the first c rows; added to.
+        vector_bar: ``(n_parts, 3, 2c)`` gradients of bias, scale and shift, added to.
+    """
+    c = weights.shape[2]
+    x = np.zeros((BLOCK, 2 * c), sums_bar.dtype)
+    h = np.zeros((BLOCK, 2 * c), sums_bar.dtype)
+    y = np.zeros((BLOCK, 2 * c), sums_bar.dtype)
+    y_bar = np.zeros((BLOCK, 2 * c), sums_bar.dtype)
+    m = np.zeros((BLOCK, c), sums_bar.dtype)
+    m_bar = np.zeros((BLOCK, c), sums_bar.dtype)
+    flipped = np.zeros((2 * c + BLOCK, BLOCK), sums_bar.dtype)
+    width = core.shape[2]
+    y_panels = np.zeros((2 * c // width, BLOCK, width), sums_bar.dtype)
+    for part in range(start, stop):
+        copy = copies[part]
+        last = row_start[parts[part + 1]]
+        for first in range(row_start[parts[part]], last, HALF):
+            n_rows = min(HALF, last - first)
+            _gather(first, n_rows, a, ia, b, ib, d, id_, own, x)
+            silu_duals(x, h, HALF)
+            _second_layer(h, core, gate, bias, y)
+            _weigh_backward(first, n_rows, owner, weights, iw, sums_bar, m_bar)
+            y_bar[n_rows:HALF] = 0
+            y_bar[HALF + n_rows :] = 0
+            gate_duals_backward(
+                y, HALF, n_rows, scale, shift, m_bar, m, y_bar, vector_bar[part, 1], vector_bar[part, 2]
+            )
+            _weights_backward(first, n_rows, owner, iw, sums_bar, m, weights_bar[copy])
+            _matrix_backward(h, y_bar, flipped, y_panels, matrix_bar[part], vector_bar[part, 0])
+            h[:] = 0
+            block_product(y_bar, 0, 0, core_back, h, 0, BLOCK)
+            block_product(y_bar, 0, c, gate_back, h, c, BLOCK)
+            silu_duals_backward(x, h, HALF)
+            _scatter(first, n_rows, h, a_bar[copy], ia, b_bar[copy], ib, d_bar[copy], id_, own_bar)
+
+
+@numba.njit(fastmath=LOOSE, error_model="numpy")
+def _weigh_backward(
+    first: int, n_rows: int, owner: Any, weights: Any, iw: Any, sums_bar: Any, m_bar: Any
+) -> None:
+    """Gradient of a block's messages from that of the sums."""
+    for i in range(n_rows):
+        value, along = sums_bar[0, owner[first + i]], sums_bar[1, owner[first + i]]
+        w, dw = weights[0, iw[first + i]], weights[1, iw[first + i]]
+        for j in range(m_bar.shape[1]):
+            m_bar[i, j] = value[j] * w[j] + along[j] * dw[j]
+            m_bar[HALF + i, j] = along[j] * w[j]
+
+
+@numba.njit(fastmath=LOOSE, error_model="numpy")
+def _weights_backward(
+    first: int, n_rows: int, owner: Any, iw: Any, sums_bar: Any, m: Any, weights_bar: Any
+) -> None:
+    """Add to the gradient of the weights of a block's messages."""
+    for i in range(n_rows):
+        value, along = sums_bar[0, owner[first + i]], sums_bar[1, owner[first + i]]
+        w, dw = weights_bar[0, iw[first + i]], weights_bar[1, iw[first + i]]
+        for j in range(m.shape[1]):
+            w[j] += value[j] * m[i, j] + along[j] * m[HALF + i, j]
+            dw[j] += along[j] * m[i, j]
+
+
+@numba.njit(fastmath=LOOSE, error_model="numpy")
+def _matrix_backward(h: Any, y_bar: Any, flipped: Any, y_panels: Any, matrix_bar: Any, bias_bar: Any) -> None:
+    """Add a block's share to the gradients of the second layers and their biases."""
+    c = h.shape[1] // 2
+    width = y_panels.shape[2]
+    for i in range(HALF):
+        for j in range(2 * c):
+            bias_bar[j] += y_bar[i, j]
+    for i in range(BLOCK):
+        for panel in range(y_panels.shape[0]):
+            for j in range(width):
+                y_panels[panel, i, j] = y_bar[i, panel * width + j]
+    for j in range(2 * c):
+        for i in range(BLOCK):
+            flipped[j, i] = h[i, j]
+    n_panels = c // width
+    block_product(flipped, 0, 0, y_panels[:n_panels], matrix_bar[0], 0, c)
+    block_product(flipped, c, 0, y_panels[n_panels:], matrix_bar[1], 0, c)
+
+
+@kernel(fastmath=LOOSE)
+def gates(
+    start: int, stop: int, parts: Any, row_start: Any,
+    a: Any, ia: Any, b: Any, ib: Any, d: Any, id_: Any, own: Any, scale: Any, shift: Any, result: Any,
+) -> None:  # fmt: skip
+    """A gated MLP without a hidden layer, first layer centred; arguments as in :func:`messages`.
+
+    ``result`` (2, n_rows, c) is written.
+    """
+    c = result.shape[2]
+    y = np.zeros((BLOCK, 2 * c), result.dtype)
+    m = np.zeros((BLOCK, c), result.dtype)
+    last = row_start[parts[stop]]
+    for first in range(row_start[parts[start]], last, HALF):
+        n_rows = min(HALF, last - first)
+        _gather(first, n_rows, a, ia, b, ib, d, id_, own, y)
+        gate_duals(y, HALF, n_rows, scale, shift, m)
+        result[0, first : first + n_rows] = m[:n_rows]
+        result[1, first : first + n_rows] = m[HALF : HALF + n_rows]
+
+
+@kernel(fastmath=LOOSE)
+def gates_backward(
+    start: int, stop: int, parts: Any, copies: Any, row_start: Any,
+    a: Any, ia: Any, b: Any, ib: Any, d: Any, id_: Any, own: Any, scale: Any, shift: Any, result_bar: Any,
+    a_bar: Any, b_bar: Any, d_bar: Any, own_bar: Any, vector_bar: Any,
+) -> None:  # fmt: skip
+    """The way back through :func:`gates`; arguments as in :func:`messages_backward`."""
+    c = result_bar.shape[2]
+    y = np.zeros((BLOCK, 2 * c), result_bar.dtype)
+    y_bar = np.zeros((BLOCK, 2 * c), result_bar.dtype)
+    m = np.zeros((BLOCK, c), result_bar.dtype)
+    m_bar = np.zeros((BLOCK, c), result_bar.dtype)
+    for part in range(start, stop):
+        copy = copies[part]
+        last = row_start[parts[part + 1]]
+        for first in range(row_start[parts[part]], last, HALF):
+            n_rows = min(HALF, last - first)
+            _gather(first, n_rows, a, ia, b, ib, d, id_, own, y)
+            m_bar[:n_rows] = result_bar[0, first : first + n_rows]
+            m_bar[HALF : HALF + n_rows] = result_bar[1, first : first + n_rows]
+            gate_duals_backward(
+                y, HALF, n_rows, scale, shift, m_bar, m, y_bar, vector_bar[part, 1], vector_bar[part, 2]
+            )
+            _scatter(first, n_rows, y_bar, a_bar[copy], ia, b_bar[copy], ib, d_bar[copy], id_, own_bar)

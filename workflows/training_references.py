@@ -1,0 +1,150 @@
+"""Reference energies and replayed structures of a training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from atomml.errors import FileFormatError, OptionError
+from atomml.files import write_atomic
+
+if TYPE_CHECKING:
+    from atomml.data.dataset import Dataset
+    from atomml.model import Potential
+    from atomml.train.batches import Limits
+    from atomml.train.losses import Loss
+    from atomml.train.trainer import Replay
+    from atomml.workflows.fine_tuning import FineTuneOptions
+
+__all__ = ["read_shifts", "replay_of", "shifts_for", "write_shifts"]
+
+
+class Reporter(Protocol):
+    """What a run folder says things to."""
+
+    def event(self, kind: str, **data: object) -> None:
+        """Write it down."""
+
+    def warn(self, message: str) -> None:
+        """Warn of it."""
+
+
+def read_shifts(file: Path) -> dict[int, float] | None:
+    """What an earlier part of the run added to reference energies, eV by atomic number; None if unknown.
+
+    Raises:
+        FileFormatError: The file is damaged.
+    """
+    if not file.exists():
+        return None
+    try:
+        return {int(z): float(e) for z, e in json.loads(file.read_text())["shifts_eV"].items()}
+    except (ValueError, KeyError, AttributeError) as error:
+        raise FileFormatError(f"{file}: damaged; start again with --overwrite.") from error
+
+
+def write_shifts(file: Path, shifts: dict[int, float]) -> None:
+    """Keep what was added, exactly."""
+    write_atomic(file, json.dumps({"shifts_eV": {str(z): e for z, e in shifts.items()}}) + "\n")
+
+
+def shifts_for(
+    how: str, model: Potential, train: Dataset, limits: Limits, folder: Reporter
+) -> dict[int, float]:
+    """What to add to the reference energy of each element, eV by atomic number.
+
+    ``refit``: the constants per element that bring the model's energies closest to the labels;
+    ``least-squares``: the same with the model's interaction energies left out, as fresh weights know
+    nothing; ``isolated``: so that the model gives isolated atoms their labels; ``keep``: nothing.
+
+    Raises:
+        OptionError: No isolated atom of an element, or a model without reference energies.
+    """
+    from atomml.train.references import fit_references, isolated_energies
+
+    if how == "keep":
+        return {}
+    if model.references() is None:
+        if how == "isolated":
+            raise OptionError(f"{model.info.name} has no reference energies to set: take --references keep.")
+        folder.warn(f"{model.info.name} has no reference energies of elements: nothing is refitted.")
+        return {}
+    entries = [entry for entry in train if entry.labels.energy is not None]
+    if how == "isolated":
+        return _isolated(model, isolated_energies(entries), {int(z) for e in train for z in e.atoms.numbers})
+    if not entries:
+        folder.warn("No structure has an energy: reference energies stay as they are.")
+        return {}
+    labels = np.array([entry.labels.energy for entry in entries])
+    before = np.zeros(len(entries)) if how == "least-squares" else _energies(model, train, limits)
+    fit = fit_references([entry.atoms.numbers for entry in entries], labels - before)
+    folder.event("references", message=f"Reference energies: {fit.sentence()}.")
+    if not fit.unique:
+        folder.warn(f"Reference energies are not unique: {fit.sentence()}.")
+    return fit.energies
+
+
+def _energies(model: Potential, train: Dataset, limits: Limits) -> np.ndarray:
+    """The model's energy of each structure that is labelled with one, ``(n_labelled,)`` eV."""
+    from atomml.train.samples import Samples, join
+
+    samples = Samples(train, model, max_bytes=0.0)
+    chosen = [i for i, entry in enumerate(train) if entry.labels.energy is not None]
+    at_once = max(1, limits.max_atoms // int(samples.n_atoms.max()))
+    parts = []
+    for start in range(0, len(chosen), at_once):
+        graph, _ = join([samples[i] for i in chosen[start : start + at_once]], model.device)
+        parts.append(model.predict(graph, forces=False, stress=False).energy.cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _isolated(model: Potential, energies: dict[int, float], elements: Collection[int]) -> dict[int, float]:
+    from ase import Atoms
+    from ase.data import chemical_symbols
+
+    from atomml.graph import GraphBuilder
+
+    missing = [chemical_symbols[z] for z in sorted(elements) if z not in energies]
+    if missing:
+        raise OptionError(
+            f"The training set has no isolated atom of {', '.join(missing)} (one atom, not periodic, with an "
+            "energy): add them, or take other references."
+        )
+    builder = GraphBuilder.for_model(model)
+    free = {
+        z: float(model.predict(builder(Atoms(numbers=[z])), forces=False, stress=False, path="plain").energy)
+        for z in energies
+    }
+    return {z: energy - free[z] for z, energy in energies.items()}
+
+
+def replay_of(options: FineTuneOptions, model: Potential, own: Collection[int], loss: Loss) -> Replay:
+    """The structures to replay; none is an error, so that replay never turns itself off.
+
+    Raises:
+        OptionError: No structure to replay.
+    """
+    from atomml.data.dataset import open_dataset
+    from atomml.data.label_keys import LabelKeys
+    from atomml.train.replay import generate, label_by_model
+    from atomml.train.samples import Samples
+    from atomml.train.survey import check_covered
+    from atomml.train.trainer import Replay
+
+    if options.replay:
+        by_model = options.replay_labels == "model"
+        dataset = open_dataset(options.replay, LabelKeys.of(options), unlabelled=by_model)
+        for entry in dataset:
+            check_covered(entry, model.info)
+        if by_model:
+            dataset = label_by_model(model, dataset)
+    else:
+        dataset = generate(model, options.replay_size, options.seed, own)
+    if not len(dataset):
+        raise OptionError("The files of --replay hold no structure: name others, or leave it out.")
+    per_batch = min(options.replay_batch, len(dataset))
+    return Replay(Samples(dataset, model, max_bytes=options.cache_gb * 1e9), per_batch, options.replay_weight)

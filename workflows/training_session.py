@@ -1,0 +1,338 @@
+"""What training and fine-tuning have in common: data in, references, the loop, files and summary out."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from contextlib import ExitStack, closing
+from dataclasses import dataclass, replace
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Self
+
+from ase.data import chemical_symbols
+
+from atomml.config import as_config, option_units
+from atomml.data.label_keys import LabelKeys
+from atomml.errors import OptionError
+from atomml.run import RunFolder, default_folder
+from atomml.train.processes import Processes
+from atomml.train.survey import Survey, check_groups, survey
+from atomml.workflows.training import Files, TrainingOptions, TrainResult
+from atomml.workflows.training_settings import loss_of, parse_group_weights, train_settings
+
+if TYPE_CHECKING:
+    from atomml.data.dataset import Dataset
+    from atomml.model import ModelInfo, Potential
+    from atomml.train.samples import Samples
+    from atomml.train.tensorboard import Board
+    from atomml.train.trainer import Data, Replay, Trainer
+    from atomml.workflows.fine_tuning import FineTuneOptions
+
+__all__ = ["Paths", "Session"]
+
+_log = logging.getLogger(__name__)
+
+_EVENT_INTERVAL_S = 1.0
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Files of a training.
+
+    Attributes:
+        train, valid, test: As they were given.
+        out: The run folder.
+    """
+
+    train: tuple[str, ...]
+    valid: tuple[str, ...]
+    test: tuple[str, ...]
+    out: Path
+
+    @classmethod
+    def of(cls, command: str, train: Files, valid: Files, test: Files, out: str | Path | None) -> Paths:
+        """Files in any of the forms that a caller may give.
+
+        Raises:
+            OptionError: Nothing to train on.
+        """
+        given = [_as_tuple(files) for files in (train, valid, test)]
+        if not given[0]:
+            raise OptionError(f"atomml {command} needs structures to train on: name files with --train.")
+        folder = Path(out) if out is not None else default_folder(command, given[0][0])
+        return cls(given[0], given[1], given[2], folder)
+
+    def config(self) -> dict[str, Any]:
+        """What ``config.yaml`` says of them."""
+        return {"train": list(self.train), "valid": list(self.valid), "test": list(self.test)}
+
+
+class Bystander:
+    """Stands for the run folder in processes that write no files, and where nothing is to be written."""
+
+    def __init__(self, path: Path, resumed: bool) -> None:
+        self.path, self.resumed = path, resumed
+        self.warnings: list[str] = []
+        self.events: list[tuple[str, dict[str, Any]]] = []
+
+    def event(self, kind: str, **data: Any) -> None:
+        """Keep it, for a folder that may be opened later."""
+        self.events.append((kind, data))
+
+    def warn(self, message: str) -> None:
+        """Keep it likewise."""
+        self.warnings.append(message)
+
+
+class Session:
+    """One training or fine-tuning in its folder; a context manager that holds the folder.
+
+    Args:
+        command: ``train`` or ``finetune``.
+        options: The options.
+        kind: Their class, for units.
+        paths: Files.
+        config: What ``config.yaml`` says besides.
+        resume, overwrite: As for :class:`atomml.run.RunFolder`.
+        started: ``time.perf_counter()`` when the command began.
+    """
+
+    model: Potential
+
+    def __init__(
+        self,
+        command: str,
+        options: TrainingOptions,
+        kind: type,
+        paths: Paths,
+        config: Mapping[str, Any],
+        *,
+        resume: bool,
+        overwrite: bool,
+        started: float,
+    ) -> None:
+        self.command, self.options, self.paths, self.started = command, options, paths, started
+        self.loss = loss_of(options)
+        self.settings = train_settings(options, self.loss, getattr(options, "layer_decay", 1.0))
+        self.processes = Processes(options.device, options.precision)
+        self._opening: dict[str, Any] = {
+            "command": command,
+            "config": {**config, **paths.config(), **as_config(options)},
+            "resume": resume,
+            "overwrite": overwrite,
+            "units": option_units(kind),
+            "may_change": ("cache_gb", "tensorboard", "save_every", "device"),
+        }
+        self.held_out = ""
+        self.board: Board | None = None
+        self.surveys: dict[str, Survey] = {}
+        self.shifts: dict[int, float] = {}
+        self.replay: Replay | None = None
+        self.parent: ModelInfo | None = None
+        self.n_frozen = 0
+        self._said = -_EVENT_INTERVAL_S
+        self._stack = ExitStack()
+
+    def __enter__(self) -> Self:
+        self.folder: RunFolder | Bystander = Bystander(self.paths.out, resumed=False)
+        return self
+
+    def begin(self) -> None:
+        """Open the folder: what is wrong with data and model is known by now, and has left nothing behind."""
+        waiting = self.folder
+        assert isinstance(waiting, Bystander)
+        resumed = False
+        if self.processes.is_first:
+            folder = self._stack.enter_context(RunFolder.open(self.paths.out, **self._opening))
+            for kind, data in waiting.events:
+                folder.event(kind, **data)
+            for sentence in waiting.warnings:
+                folder.warn(sentence)
+            self.folder, resumed = folder, folder.resumed
+        resumed = bool(self.processes.agree(resumed))
+        if not self.processes.is_first:
+            self.folder = Bystander(self.paths.out, resumed)
+        elif self.options.tensorboard:
+            from atomml.train.tensorboard import Board
+
+            self.board = self._stack.enter_context(closing(Board(self.paths.out / "tensorboard")))
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.__exit__(kind, error, trace)
+
+    def open_data(self, info: ModelInfo | None) -> None:
+        """Read the files, hold a part out if need be, and say what they lack.
+
+        Raises:
+            InputError: A file that cannot be read, no labels, an element that the model does not know.
+        """
+        from atomml.data.dataset import open_dataset
+        from atomml.train.holdout import hold_out
+
+        keys = LabelKeys.of(self.options)
+        whole = open_dataset(self.paths.train, keys)
+        self.train: Dataset = whole
+        self.valid: Dataset | None = None
+        if self.paths.valid:
+            self.valid = open_dataset(self.paths.valid, keys)
+        elif self.options.valid_fraction > 0:
+            parts = hold_out(whole, self.options.valid_fraction, self.options.seed)
+            self.train, self.valid = whole.subset(parts.train), whole.subset(parts.valid)
+            self.held_out = parts.sentence
+            self.folder.event("held out", message=parts.sentence, structures=len(parts.valid))
+            _log.info("%s", parts.sentence)
+        self.test = open_dataset(self.paths.test, keys) if self.paths.test else None
+        for what, dataset in (("training", self.train), ("validation", self.valid), ("test", self.test)):
+            if dataset is not None:
+                self._survey(what, dataset, info)
+
+    def _survey(self, what: str, dataset: Dataset, info: ModelInfo | None) -> None:
+        seen = survey(dataset, what, self.loss, info)
+        self.surveys[what] = seen
+        for sentence in seen.sentences(self.loss):
+            self.folder.warn(sentence)
+        if what == "training":
+            check_groups(parse_group_weights(self.options.group_weights), seen.groups)
+            return
+        repeated = self.surveys["training"].repeated_in(seen)
+        if repeated:
+            self.folder.warn(
+                f"{repeated} of {seen.n_entries} {what} structures stand in the training set too: errors on "
+                "them say nothing of new structures."
+            )
+
+    def elements(self) -> list[int]:
+        """Atomic numbers in the data."""
+        return sorted({z for seen in self.surveys.values() for z in seen.elements})
+
+    def take_model(self, model: Potential, parent: ModelInfo | None) -> None:
+        """The model to be trained, and what it was before."""
+        import torch
+
+        dtype = torch.float64 if self.options.precision == "float64" else torch.float32
+        self.model = model.to(dtype=dtype, device=self.processes.device).eval()
+        self.parent = parent
+
+    def set_references(self, how: str) -> None:
+        """Change the reference energies of the elements; a resumed run takes those that it had."""
+        from atomml.workflows.training_references import read_shifts, shifts_for, write_shifts
+
+        file = self.paths.out / "references.json"
+        known = read_shifts(file) if self.folder.resumed else None
+        if known is None:
+            known = shifts_for(how, self.model, self.train, self.settings.limits, self.folder)
+            if self.processes.is_first:
+                write_shifts(file, known)
+        self.shifts = known
+        if self.shifts:
+            self.model.shift_references(self.shifts)
+
+    def set_replay(self, options: FineTuneOptions) -> None:
+        """Structures against forgetting, labelled by the model as it stands now."""
+        from atomml.workflows.training_references import replay_of
+
+        self.replay = replay_of(options, self.model, self.surveys["training"].elements, self.loss)
+        n = len(self.replay.samples)
+        self.surveys["replay"] = survey(self.replay.samples.dataset, "replayed", self.loss, self.model.info)
+        self.folder.event("replay", structures=n, per_step=self.replay.per_batch)
+
+    def freeze(self, blocks: tuple[str, ...]) -> None:
+        """Let the named blocks be as they are."""
+        from atomml.train.optimiser import freeze
+
+        learning = set(freeze(self.model, blocks))
+        frozen = [p.numel() for name, p in self.model.named_parameters() if name not in learning]
+        self.n_frozen = sum(frozen)
+        self.folder.event("frozen", blocks=list(blocks), weights=self.n_frozen)
+
+    def train_samples(self) -> Data:
+        """The data as the trainer takes them."""
+        from atomml.train.trainer import Data
+
+        groups = parse_group_weights(self.options.group_weights)
+        valid = None if self.valid is None else self._samples(self.valid, {})
+        return Data(self._samples(self.train, groups), valid, self.replay)
+
+    def _samples(self, dataset: Dataset, groups: Mapping[str, float]) -> Samples:
+        from atomml.train.samples import Samples
+
+        return Samples(dataset, self.model, groups, self.options.cache_gb * 1e9)
+
+    def go(self, method: str) -> TrainResult:
+        """Train, evaluate, and write summary and report."""
+        from atomml.workflows.training_files import conclude
+
+        self.method = method
+        trainer = self.trainer()
+        ready = time.perf_counter()
+        trainer.run(resume=self.folder.resumed)
+        return conclude(
+            self, trainer, {"setup_s": ready - self.started, "training_s": time.perf_counter() - ready}
+        )
+
+    def trainer(self) -> Trainer:
+        """The loop, ready to run."""
+        from atomml.md.identity import run_identity
+        from atomml.train.trainer import Hooks, Trainer
+
+        header = self.header()
+        identity = run_identity(
+            {
+                "name": (self.parent or self.model.info).name,
+                "sha256": self.parent.sha256 if self.parent else "",
+                "dtype": self.model.dtype,
+                "device": self.processes.device.type,
+            }
+        )
+        identity |= {f"data_{name}": digest for name, digest in header["data"].items()}
+        identity["processes"] = str(self.processes.n)
+        self.model.info = replace(self.model.info, training_data=self._training_data())
+        return Trainer(
+            self.model,
+            self.train_samples(),
+            self.settings,
+            self.paths.out,
+            self.processes,
+            header=header,
+            identity=identity,
+            hooks=Hooks(self._event, self.folder.warn, lambda: time.perf_counter() - self.started),
+        )
+
+    def _training_data(self) -> str:
+        """One line for the model's card."""
+        seen = self.surveys["training"]
+        symbols = " ".join(chemical_symbols[z] for z in sorted(seen.elements))
+        own = f"{seen.n_entries} structures of {symbols}"
+        if self.parent is None:
+            return own
+        return f"{self.parent.training_data}; then {own} ({self.method} fine-tuning of {self.parent.name})"
+
+    def header(self) -> dict[str, Any]:
+        """What the checkpoints say of their making: no path, host or time."""
+        digests = {"train": self.train.digest}
+        if self.valid is not None:
+            digests["valid"] = self.valid.digest
+        told = as_config(self.options)
+        for key in ("device", "tensorboard", "cache_gb", "save_every", "replay"):
+            told.pop(key, None)
+        parent = None if self.parent is None else {"name": self.parent.name, "sha256": self.parent.sha256}
+        return {"method": self.method, "parent": parent, "data": digests, "options": told}
+
+    def _event(self, kind: str, **data: Any) -> None:
+        """Pass events on; of the many about progress, one a second."""
+        now = time.monotonic()
+        if kind == "progress":
+            if now - self._said < _EVENT_INTERVAL_S and data.get("step") != data.get("of"):
+                return
+            self._said = now
+        self.folder.event(kind, **data)
+        if kind == "epoch" and self.board is not None:
+            self.board.epoch(data)
+
+
+def _as_tuple(files: Files) -> tuple[str, ...]:
+    return (str(files),) if isinstance(files, str | Path) else tuple(map(str, files))
