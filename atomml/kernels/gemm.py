@@ -92,9 +92,7 @@ def _emit_tile(context: Any, builder: Any, signature: Any, arguments: Any) -> An
         builder.gep(a.data, [builder.add(first, builder.mul(stride, word(r)))]) for r in range(TILE_ROWS)
     ]
     b = builder.gep(panels.data, [builder.mul(builder.mul(arguments[4], depth), word(width))])
-    _emit_into(
-        context, builder, signature.args[5], arguments[5:], (a_rows, word(1)), (b, word(width)), depth
-    )
+    _emit_into(context, builder, signature.args[5], arguments[5:], (a_rows, word(1)), (b, word(width)), depth)
     return context.get_dummy_value()
 
 

@@ -74,7 +74,9 @@ def gradients(model: CHGNet, graph: AtomGraph, names: tuple[str, ...] = FIELDS) 
     """Of the loss, by the path that ``differentiable`` takes."""
     model.zero_grad()
     loss_of(model.differentiable(graph, create_graph=True), graph, names).backward()
-    return {name: weights.grad.clone() for name, weights in model.named_parameters() if weights.grad is not None}
+    return {
+        name: weights.grad.clone() for name, weights in model.named_parameters() if weights.grad is not None
+    }
 
 
 def plain(model: CHGNet, graph: AtomGraph) -> tuple[AtomGraph, CHGNet]:
@@ -204,6 +206,7 @@ def test_messages_and_gates_pass_gradcheck(own: bool, parts: list[int], copies: 
     core, gate = (half.requires_grad_() for half in halves)
     norms = [some(2 * c) for _ in range(3)]
     fast = {"fast_mode": True, "atol": 1e-6, "rtol": 1e-5}
+
     # Kernels give the gradient for centred rows, whose mean the centred weights take off.
     def messages(*arguments: Tensor) -> Tensor:
         *inputs, core, gate, bias, scale, shift, weights = arguments

@@ -19,8 +19,11 @@ from atomml.kernels.gemm import BLOCK, TILE_ROWS, block_product, block_product_t
 
 __all__ = ["gates", "gates_backward", "messages", "messages_backward"]
 
+
 @numba.njit(fastmath=LOOSE, error_model="numpy")
-def _gather(first: int, n_rows: int, a: Any, ia: Any, b: Any, ib: Any, d: Any, id_: Any, own: Any, x: Any) -> None:
+def _gather(
+    first: int, n_rows: int, a: Any, ia: Any, b: Any, ib: Any, d: Any, id_: Any, own: Any, x: Any
+) -> None:
     """First-layer sums of a block of rows: three gathered parts, and the row's own if there is one."""
     for side in range(2):
         for i in range(n_rows):
@@ -34,7 +37,9 @@ def _gather(first: int, n_rows: int, a: Any, ia: Any, b: Any, ib: Any, d: Any, i
 
 
 @numba.njit(fastmath=LOOSE, error_model="numpy")
-def _scatter(first: int, n_rows: int, x: Any, a: Any, ia: Any, b: Any, ib: Any, d: Any, id_: Any, own: Any) -> None:
+def _scatter(
+    first: int, n_rows: int, x: Any, a: Any, ia: Any, b: Any, ib: Any, d: Any, id_: Any, own: Any
+) -> None:
     """The way back through :func:`_gather`: add to the gradients of the parts, write the row's own."""
     for side in range(2):
         for i in range(n_rows):
@@ -141,9 +146,7 @@ def messages_backward(
             silu_duals(x, h)
             _second_layer(h, core, gate, bias, y)
             _weigh_backward(first, n_rows, owner, weights, iw, sums_bar, m_bar)
-            gate_duals_backward(
-                y, scale, shift, m_bar, m, y_bar, vector_bar[part, 1], vector_bar[part, 2]
-            )
+            gate_duals_backward(y, scale, shift, m_bar, m, y_bar, vector_bar[part, 1], vector_bar[part, 2])
             _weights_backward(first, n_rows, owner, iw, sums_bar, m, weights_bar[copy])
             _matrix_backward(h, y_bar, matrix_bar[part], vector_bar[part, 0])
             y[:] = 0
@@ -235,7 +238,5 @@ def gates_backward(
             m_bar[HALF : HALF + n_rows] = result_bar[1, first : first + n_rows]
             m_bar[n_rows:HALF] = 0
             m_bar[HALF + n_rows :] = 0
-            gate_duals_backward(
-                y, scale, shift, m_bar, m, y_bar, vector_bar[part, 1], vector_bar[part, 2]
-            )
+            gate_duals_backward(y, scale, shift, m_bar, m, y_bar, vector_bar[part, 1], vector_bar[part, 2])
             _scatter(first, n_rows, y_bar, a_bar[copy], ia, b_bar[copy], ib, d_bar[copy], id_, own_bar)

@@ -141,7 +141,9 @@ class _Network:
 
     def _bond_layer(self, layer: int) -> None:
         w, kind, pair = self.weights, "bond_layers", self.batch.pair
-        tables = self._angle_inputs(w(kind, layer, "message.first.weight"), w(kind, layer, "message.first.bias"))
+        tables = self._angle_inputs(
+            w(kind, layer, "message.first.weight"), w(kind, layer, "message.first.bias")
+        )
         sums = Messages.apply(self.batch.angles, *tables, *self._second_layer(kind, layer), self.bond_weights)
         both = sums[:, pair[:, 0]] + sums[:, pair[:, 1]]
         update = F.linear(_product(both, self.bond_weights), w(kind, layer, "output.weight"))

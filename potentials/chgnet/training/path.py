@@ -120,7 +120,9 @@ def _directed(
     first, second = torch.from_numpy(top.angles).long().T
     directions = directions[short]
     cosines = COSINE_SHRINK * (directions[first] * directions[second]).sum(dim=1)
-    change = COSINE_SHRINK * (turns[first] * directions[second] + directions[first] * turns[second]).sum(dim=1)
+    change = COSINE_SHRINK * (turns[first] * directions[second] + directions[first] * turns[second]).sum(
+        dim=1
+    )
     edges, angles = _rows(graph, geometry)
     return Directed(
         numbers=graph.numbers,
