@@ -32,12 +32,12 @@ def small_model(dtype: torch.dtype = torch.float64) -> CHGNet:
     """Random weights of the published shape, but 32 channels."""
     torch.manual_seed(1)
     info = ModelInfo("small", "chgnet", 6.0, tuple(range(1, 90)), bond_cutoff=3.0)
-    model = CHGNet(CHGNetConfig(n_channels=32, readout_widths=(32, 32)), info).to(dtype)
+    model = CHGNet(CHGNetConfig(n_channels=32, readout_widths=(32, 32)), info)
     for weights in model.parameters():
         weights.requires_grad_()
         if weights.dim() == 1 and weights.shape[0] == 32:  # norms and biases off their start
             weights.data += 0.2 * torch.randn_like(weights)
-    return model
+    return model.to(dtype)
 
 
 def rattled(atoms: Atoms, seed: int) -> Atoms:
