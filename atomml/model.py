@@ -364,9 +364,10 @@ def virial_to_stress(strain_gradient: Tensor, graph: AtomGraph) -> Tensor:
     """``dE/dstrain`` (n_graphs, 3, 3) in eV over the volume; NaN without volume or periodicity."""
     volume = graph.volumes()
     no_stress = (volume == 0) | ~graph.pbc.any(dim=1)
-    volume = torch.where(no_stress, torch.full_like(volume, torch.nan), volume)
+    volume = torch.where(no_stress, torch.ones_like(volume), volume)
     symmetric = 0.5 * (strain_gradient + strain_gradient.mT)
-    return symmetric / volume[:, None, None]
+    # NaN is chosen, not divided by: a loss that leaves it out must not get NaN back.
+    return torch.where(no_stress[:, None, None], torch.nan, symmetric / volume[:, None, None])
 
 
 def _check_finite(prediction: Prediction, graph: AtomGraph) -> None:

@@ -152,10 +152,10 @@ def silu_rows(h: Any, s: Any, n_rows: int) -> None:
 @numba.njit(fastmath=LOOSE, error_model="numpy")
 def silu_backward(h: Any, h_row: int, gradient: Any, n_rows: int) -> None:
     """Multiply ``gradient`` by the derivative of SiLU at rows ``h[h_row:]``."""
+    one = h.dtype.type(1)
     for i in range(n_rows):
         for j in range(gradient.shape[1]):
             x = h[h_row + i, j]
-            one = x * 0 + 1
             p = sigmoid(x)
             gradient[i, j] *= p * (one + x * (one - p))
 
@@ -177,14 +177,15 @@ def gate_forward(
         message: ``(>= n_rows, c)`` the result.
     """
     c = message.shape[1]
+    one, width, epsilon = y.dtype.type(1), y.dtype.type(c), y.dtype.type(NORM_EPSILON)
     for i in range(n_rows):
-        v0 = y[i, 0] * 0
+        v0 = y.dtype.type(0)
         v1 = v0
         for j in range(c):
             v0 += y[i, j] * y[i, j]
             v1 += y[i, c + j] * y[i, c + j]
-        inverse[row + i, 0] = 1 / np.sqrt(v0 / c + 1e-5)
-        inverse[row + i, 1] = 1 / np.sqrt(v1 / c + 1e-5)
+        inverse[row + i, 0] = one / np.sqrt(v0 / width + epsilon)
+        inverse[row + i, 1] = one / np.sqrt(v1 / width + epsilon)
         r0 = inverse[row + i, 0]
         r1 = inverse[row + i, 1]
         for j in range(c):
@@ -224,15 +225,15 @@ def gate_backward(
             off by the centred weights.
     """
     c = message.shape[1]
+    one, width = gradient.dtype.type(1), gradient.dtype.type(c)
     for i in range(n_rows):
-        t0 = gradient[i, 0] * 0
+        t0 = gradient.dtype.type(0)
         t1 = t0
         for j in range(c):
             n0 = normed[row + i, j]
             n1 = normed[row + i, c + j]
             a = n0 * scale[j] + shift[j]
             b = n1 * scale[c + j] + shift[c + j]
-            one = a * 0 + 1
             p = sigmoid(a)
             q = sigmoid(b)
             message[i, j] = a * p * q
@@ -242,8 +243,8 @@ def gate_backward(
             back[i, c + j] = d1
             t0 += d0 * n0
             t1 += d1 * n1
-        t0 = t0 / c
-        t1 = t1 / c
+        t0 = t0 / width
+        t1 = t1 / width
         r0 = inverse[row + i, 0]
         r1 = inverse[row + i, 1]
         for j in range(c):

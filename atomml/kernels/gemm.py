@@ -18,7 +18,16 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-__all__ = ["BLOCK", "TILE_ROWS", "block_product", "pack_panels", "panel_width", "tile_product"]
+__all__ = [
+    "BLOCK",
+    "TILE_ROWS",
+    "block_product",
+    "block_product_transposed",
+    "pack_panels",
+    "panel_width",
+    "tile_product",
+    "tile_product_transposed",
+]
 
 _FEATURES = llvm.get_host_cpu_features()
 _VECTOR_BYTES, TILE_ROWS = (
@@ -70,48 +79,82 @@ def tile_product(
 
 
 def _emit_tile(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    """LLVM code of the tile: one loop over k, sums as phi nodes."""
-    a_type, panels_type, c_type = signature.args[0], signature.args[3], signature.args[5]
-    scalar = context.get_data_type(a_type.dtype)
-    size = 4 if a_type.dtype == types.float32 else 8
-    vector = ir.VectorType(scalar, _VECTOR_BYTES // size)
-    width = _VECTORS * _VECTOR_BYTES // size
+    """LLVM code of the tile: rows of ``a`` along k, rows of a panel."""
+    a_type, panels_type = signature.args[0], signature.args[3]
     word = ir.IntType(64)
     a = context.make_array(a_type)(context, builder, arguments[0])
     panels = context.make_array(panels_type)(context, builder, arguments[3])
-    c = context.make_array(c_type)(context, builder, arguments[5])
-    a_stride = builder.extract_value(a.shape, 1)
-    c_stride = builder.extract_value(c.shape, 1)
+    width = _vector_of(context, a_type).count * _VECTORS
+    stride = builder.extract_value(a.shape, 1)
     depth = builder.extract_value(panels.shape, 1)
+    first = builder.add(builder.mul(arguments[1], stride), arguments[2])
+    a_rows = [
+        builder.gep(a.data, [builder.add(first, builder.mul(stride, word(r)))]) for r in range(TILE_ROWS)
+    ]
+    b = builder.gep(panels.data, [builder.mul(builder.mul(arguments[4], depth), word(width))])
+    _emit_into(context, builder, signature.args[5], arguments[5:], (a_rows, word(1)), (b, word(width)), depth)
+    return context.get_dummy_value()
 
-    def offset(row: Any, stride: Any, column: Any) -> Any:
-        return builder.add(builder.mul(row, stride), column)
 
-    a_base = builder.gep(a.data, [offset(arguments[1], a_stride, arguments[2])])
-    b_base = builder.gep(panels.data, [builder.mul(builder.mul(arguments[4], depth), word(width))])
-    c_base = builder.gep(c.data, [offset(arguments[6], c_stride, arguments[7])])
-    a_rows = [builder.gep(a_base, [builder.mul(a_stride, word(r))]) for r in range(TILE_ROWS)]
+@intrinsic
+def tile_product_transposed(
+    typingctx: Any, a: Any, a_column: Any, b: Any, b_column: Any, c: Any, c_row: Any, c_column: Any
+) -> Any:
+    """Add ``a[:, a_column:+TILE_ROWS].T @ b[:, b_column:+width]`` to a tile of ``c``.
+
+    Arrays as in :func:`tile_product`; neither is packed, as both are read along their rows.
+    """
+    signature = types.void(a, types.intp, b, types.intp, c, types.intp, types.intp)
+    return signature, _emit_transposed_tile
+
+
+def _emit_transposed_tile(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+    """LLVM code of the tile: k runs down the rows of both."""
+    word = ir.IntType(64)
+    a = context.make_array(signature.args[0])(context, builder, arguments[0])
+    b = context.make_array(signature.args[2])(context, builder, arguments[2])
+    depth, a_stride = (builder.extract_value(a.shape, axis) for axis in (0, 1))
+    a_rows = [builder.gep(a.data, [builder.add(arguments[1], word(r))]) for r in range(TILE_ROWS)]
+    b_first = builder.gep(b.data, [arguments[3]])
+    b_stride = builder.extract_value(b.shape, 1)
+    _emit_into(
+        context, builder, signature.args[4], arguments[4:], (a_rows, a_stride), (b_first, b_stride), depth
+    )
+    return context.get_dummy_value()
+
+
+def _vector_of(context: Any, array_type: Any) -> Any:
+    """The machine's vector of an array's numbers."""
+    size = 4 if array_type.dtype == types.float32 else 8
+    return ir.VectorType(context.get_data_type(array_type.dtype), _VECTOR_BYTES // size)
+
+
+def _emit_into(
+    context: Any, builder: Any, c_type: Any, where: Any, left: Any, right: Any, depth: Any
+) -> None:
+    """Add a product to the tile of ``c`` at ``where``; ``left`` and ``right`` are pointers and steps of k."""
+    vector = _vector_of(context, c_type)
+    word, size = ir.IntType(64), _VECTOR_BYTES // vector.count
+    c = context.make_array(c_type)(context, builder, where[0])
+    stride = builder.extract_value(c.shape, 1)
+    base = builder.gep(c.data, [builder.add(builder.mul(where[1], stride), where[2])])
     targets = [
         builder.bitcast(
-            builder.gep(c_base, [builder.add(builder.mul(c_stride, word(r)), word(v * vector.count))]),
+            builder.gep(base, [builder.add(builder.mul(stride, word(r)), word(v * vector.count))]),
             vector.as_pointer(),
         )
         for r in range(TILE_ROWS)
         for v in range(_VECTORS)
     ]
     start = [builder.load(target, align=size) for target in targets]
-    sums = _emit_loop(builder, scalar, vector, a_rows, b_base, depth, start)
-    for value, target in zip(sums, targets, strict=True):
+    for value, target in zip(_emit_loop(builder, vector, left, right, depth, start), targets, strict=True):
         builder.store(value, target, align=size)
-    return context.get_dummy_value()
 
 
-def _emit_loop(
-    builder: Any, scalar: Any, vector: Any, a_rows: list[Any], b_base: Any, depth: Any, start: list[Any]
-) -> list[Any]:
-    """The loop over k: load a panel row, broadcast one number of each row, multiply and add."""
-    word = ir.IntType(64)
-    size = 4 if isinstance(scalar, ir.FloatType) else 8
+def _emit_loop(builder: Any, vector: Any, left: Any, right: Any, depth: Any, start: list[Any]) -> list[Any]:
+    """The loop over k: load a row of columns, broadcast one number of each row, multiply and add."""
+    (a_rows, a_step), (b_base, b_step) = left, right
+    word, size = ir.IntType(64), _VECTOR_BYTES // vector.count
     entry = builder.block
     body = builder.append_basic_block("tile.body")
     done = builder.append_basic_block("tile.done")
@@ -122,7 +165,7 @@ def _emit_loop(
     sums = [builder.phi(vector) for _ in start]
     for phi, value in zip(sums, start, strict=True):
         phi.add_incoming(value, entry)
-    row = builder.gep(b_base, [builder.mul(k, word(_VECTORS * vector.count))])
+    row = builder.gep(b_base, [builder.mul(k, b_step)])
     columns = [
         builder.load(
             builder.bitcast(builder.gep(row, [word(v * vector.count)]), vector.as_pointer()), align=size
@@ -134,9 +177,10 @@ def _emit_loop(
         builder.module, ir.FunctionType(vector, [vector] * 3), name
     )
     lanes = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
+    a_offset = builder.mul(k, a_step)
     updated = []
     for r, a_row in enumerate(a_rows):
-        number = builder.load(builder.gep(a_row, [k]))
+        number = builder.load(builder.gep(a_row, [a_offset]))
         single = builder.insert_element(ir.Constant(vector, ir.Undefined), number, ir.IntType(32)(0))
         spread = builder.shuffle_vector(single, ir.Constant(vector, ir.Undefined), lanes)
         for v in range(_VECTORS):
@@ -170,3 +214,23 @@ def block_product(a: Any, a_row: int, a_column: int, panels: Any, c: Any, c_colu
     for q in range(panels.shape[0]):
         for r in range(0, n_rows, TILE_ROWS):
             tile_product(a, a_row + r, a_column, panels, q, c, r, c_column + q * width)
+
+
+@numba.njit(error_model="numpy")
+def block_product_transposed(a: Any, a_column: int, b: Any, b_column: int, n: int, c: Any) -> None:
+    """Add ``a[:, a_column:+n].T @ b[:, b_column:+n]`` to ``c[:n, :n]``; what a weight's gradient is.
+
+    Whole tiles as in :func:`block_product`: ``a`` has ``TILE_ROWS`` columns to spare, ``c`` rows.
+
+    Args:
+        a: ``(rows, columns)``.
+        a_column: First column in ``a``.
+        b: ``(rows, columns)``.
+        b_column: First column in ``b``.
+        n: Columns of both, a multiple of the panel's width.
+        c: ``(at least n + TILE_ROWS, n)``.
+    """
+    width = _VECTORS * _VECTOR_BYTES // c.itemsize
+    for q in range(0, n, width):
+        for r in range(0, n, TILE_ROWS):
+            tile_product_transposed(a, a_column + r, b, b_column + q, c, r, q)

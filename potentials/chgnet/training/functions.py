@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from atomml.kernels.gemm import BLOCK, pack_panels
+from atomml.kernels.gemm import TILE_ROWS, pack_panels
 from atomml.kernels.threads import run_ranges
 from atomml.potentials.chgnet.training import messages as kernels
 
@@ -124,7 +124,7 @@ class Messages(torch.autograd.Function):
         c = core.shape[0]
         inputs_bar = rows.gradients(tables)
         n_parts, n_copies = len(rows.copies), len(inputs_bar[0])
-        matrix_bar = np.zeros((n_parts, 2, c + BLOCK, c), _dtype(core))
+        matrix_bar = np.zeros((n_parts, 2, c + TILE_ROWS, c), _dtype(core))
         vector_bar = np.zeros((n_parts, 3, 2 * c), _dtype(core))
         weights_bar = np.zeros((n_copies, *weights.shape), _dtype(core))
         run_ranges(

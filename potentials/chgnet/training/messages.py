@@ -14,13 +14,10 @@ import numpy as np
 
 from atomml.kernels.activations import LOOSE
 from atomml.kernels.compile import kernel
-from atomml.kernels.duals import gate_duals, gate_duals_backward, silu_duals, silu_duals_backward
-from atomml.kernels.gemm import BLOCK, block_product
+from atomml.kernels.duals import HALF, gate_duals, gate_duals_backward, silu_duals, silu_duals_backward
+from atomml.kernels.gemm import BLOCK, TILE_ROWS, block_product, block_product_transposed
 
-__all__ = ["HALF", "gates", "gates_backward", "messages", "messages_backward"]
-
-HALF = BLOCK // 2
-"""Rows that are worked on at a time, with as many of tangents."""
+__all__ = ["gates", "gates_backward", "messages", "messages_backward"]
 
 
 @numba.njit(fastmath=LOOSE, error_model="numpy")
@@ -92,9 +89,9 @@ def messages(
     for first in range(row_start[parts[start]], last, HALF):
         n_rows = min(HALF, last - first)
         _gather(first, n_rows, a, ia, b, ib, d, id_, own, x)
-        silu_duals(x, h, HALF)
+        silu_duals(x, h)
         _second_layer(h, core, gate, bias, y)
-        gate_duals(y, HALF, n_rows, scale, shift, m)
+        gate_duals(y, scale, shift, m)
         for i in range(n_rows):
             value, along = sums[0, owner[first + i]], sums[1, owner[first + i]]
             w, dw = weights[0, iw[first + i]], weights[1, iw[first + i]]
@@ -106,7 +103,7 @@ def messages(
 @numba.njit(fastmath=LOOSE, error_model="numpy")
 def _second_layer(h: Any, core: Any, gate: Any, bias: Any, y: Any) -> None:
     """Both second layers of a block; tangents have no bias."""
-    c = h.shape[1] // 2
+    c = y.shape[1] // 2
     y[:HALF] = bias
     y[HALF:] = 0
     block_product(h, 0, 0, core, y, 0, BLOCK)
@@ -129,41 +126,34 @@ def messages_backward(
         sums_bar: ``(2, n_owners, c)`` gradient of the sums.
         a_bar, b_bar, d_bar, weights_bar: ``(n_copies, 2, n, ...)`` gradients, added to.
         own_bar: ``(2, n_rows, 2c)`` written.
-        matrix_bar: ``(n_parts, 2, BLOCK, c)`` gradients of core and gate, transposed: inputs first,
+        matrix_bar: ``(n_parts, 2, c + TILE_ROWS, c)`` gradients of core and gate, transposed: inputs first,
             in the first c rows; added to.
         vector_bar: ``(n_parts, 3, 2c)`` gradients of bias, scale and shift, added to.
     """
     c = weights.shape[2]
     x = np.zeros((BLOCK, 2 * c), sums_bar.dtype)
-    h = np.zeros((BLOCK, 2 * c), sums_bar.dtype)
+    h = np.zeros((BLOCK, 2 * c + TILE_ROWS), sums_bar.dtype)
     y = np.zeros((BLOCK, 2 * c), sums_bar.dtype)
     y_bar = np.zeros((BLOCK, 2 * c), sums_bar.dtype)
     m = np.zeros((BLOCK, c), sums_bar.dtype)
     m_bar = np.zeros((BLOCK, c), sums_bar.dtype)
-    flipped = np.zeros((2 * c + BLOCK, BLOCK), sums_bar.dtype)
-    width = core.shape[2]
-    y_panels = np.zeros((2 * c // width, BLOCK, width), sums_bar.dtype)
     for part in range(start, stop):
         copy = copies[part]
         last = row_start[parts[part + 1]]
         for first in range(row_start[parts[part]], last, HALF):
             n_rows = min(HALF, last - first)
             _gather(first, n_rows, a, ia, b, ib, d, id_, own, x)
-            silu_duals(x, h, HALF)
+            silu_duals(x, h)
             _second_layer(h, core, gate, bias, y)
             _weigh_backward(first, n_rows, owner, weights, iw, sums_bar, m_bar)
-            y_bar[n_rows:HALF] = 0
-            y_bar[HALF + n_rows :] = 0
-            gate_duals_backward(
-                y, HALF, n_rows, scale, shift, m_bar, m, y_bar, vector_bar[part, 1], vector_bar[part, 2]
-            )
+            gate_duals_backward(y, scale, shift, m_bar, m, y_bar, vector_bar[part, 1], vector_bar[part, 2])
             _weights_backward(first, n_rows, owner, iw, sums_bar, m, weights_bar[copy])
-            _matrix_backward(h, y_bar, flipped, y_panels, matrix_bar[part], vector_bar[part, 0])
-            h[:] = 0
-            block_product(y_bar, 0, 0, core_back, h, 0, BLOCK)
-            block_product(y_bar, 0, c, gate_back, h, c, BLOCK)
-            silu_duals_backward(x, h, HALF)
-            _scatter(first, n_rows, h, a_bar[copy], ia, b_bar[copy], ib, d_bar[copy], id_, own_bar)
+            _matrix_backward(h, y_bar, matrix_bar[part], vector_bar[part, 0])
+            y[:] = 0
+            block_product(y_bar, 0, 0, core_back, y, 0, BLOCK)
+            block_product(y_bar, 0, c, gate_back, y, c, BLOCK)
+            silu_duals_backward(x, y)
+            _scatter(first, n_rows, y, a_bar[copy], ia, b_bar[copy], ib, d_bar[copy], id_, own_bar)
 
 
 @numba.njit(fastmath=LOOSE, error_model="numpy")
@@ -177,6 +167,8 @@ def _weigh_backward(
         for j in range(m_bar.shape[1]):
             m_bar[i, j] = value[j] * w[j] + along[j] * dw[j]
             m_bar[HALF + i, j] = along[j] * w[j]
+    m_bar[n_rows:HALF] = 0  # rows beyond the last give nothing back
+    m_bar[HALF + n_rows :] = 0
 
 
 @numba.njit(fastmath=LOOSE, error_model="numpy")
@@ -193,23 +185,14 @@ def _weights_backward(
 
 
 @numba.njit(fastmath=LOOSE, error_model="numpy")
-def _matrix_backward(h: Any, y_bar: Any, flipped: Any, y_panels: Any, matrix_bar: Any, bias_bar: Any) -> None:
+def _matrix_backward(h: Any, y_bar: Any, matrix_bar: Any, bias_bar: Any) -> None:
     """Add a block's share to the gradients of the second layers and their biases."""
-    c = h.shape[1] // 2
-    width = y_panels.shape[2]
+    c = y_bar.shape[1] // 2
     for i in range(HALF):
         for j in range(2 * c):
             bias_bar[j] += y_bar[i, j]
-    for i in range(BLOCK):
-        for panel in range(y_panels.shape[0]):
-            for j in range(width):
-                y_panels[panel, i, j] = y_bar[i, panel * width + j]
-    for j in range(2 * c):
-        for i in range(BLOCK):
-            flipped[j, i] = h[i, j]
-    n_panels = c // width
-    block_product(flipped, 0, 0, y_panels[:n_panels], matrix_bar[0], 0, c)
-    block_product(flipped, c, 0, y_panels[n_panels:], matrix_bar[1], 0, c)
+    block_product_transposed(h, 0, y_bar, 0, c, matrix_bar[0])
+    block_product_transposed(h, c, y_bar, c, c, matrix_bar[1])
 
 
 @kernel(fastmath=LOOSE)
@@ -228,7 +211,7 @@ def gates(
     for first in range(row_start[parts[start]], last, HALF):
         n_rows = min(HALF, last - first)
         _gather(first, n_rows, a, ia, b, ib, d, id_, own, y)
-        gate_duals(y, HALF, n_rows, scale, shift, m)
+        gate_duals(y, scale, shift, m)
         result[0, first : first + n_rows] = m[:n_rows]
         result[1, first : first + n_rows] = m[HALF : HALF + n_rows]
 
@@ -253,7 +236,7 @@ def gates_backward(
             _gather(first, n_rows, a, ia, b, ib, d, id_, own, y)
             m_bar[:n_rows] = result_bar[0, first : first + n_rows]
             m_bar[HALF : HALF + n_rows] = result_bar[1, first : first + n_rows]
-            gate_duals_backward(
-                y, HALF, n_rows, scale, shift, m_bar, m, y_bar, vector_bar[part, 1], vector_bar[part, 2]
-            )
+            m_bar[n_rows:HALF] = 0
+            m_bar[HALF + n_rows :] = 0
+            gate_duals_backward(y, scale, shift, m_bar, m, y_bar, vector_bar[part, 1], vector_bar[part, 2])
             _scatter(first, n_rows, y_bar, a_bar[copy], ia, b_bar[copy], ib, d_bar[copy], id_, own_bar)
