@@ -106,6 +106,7 @@ class Messages(torch.autograd.Function):
         ctx: Any, rows: Rows, a: Tensor, b: Tensor, d: Tensor, own: Tensor,
         core: Tensor, gate: Tensor, bias: Tensor, scale: Tensor, shift: Tensor, weights: Tensor,
     ) -> Tensor:  # fmt: skip
+        """Sums ``(2, n_owners, c)``."""
         ctx.rows = rows
         ctx.save_for_backward(a, b, d, own, core, gate, bias, scale, shift, weights)
         sums = a.new_empty((2, len(rows.start) - 1, weights.shape[2]))
@@ -119,6 +120,7 @@ class Messages(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, sums_bar: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the inputs, in their order."""
         rows: Rows = ctx.rows
         *tables, core, gate, bias, scale, shift, weights = ctx.saved_tensors
         c = core.shape[0]
@@ -147,6 +149,7 @@ class Gates(torch.autograd.Function):
     def forward(
         ctx: Any, rows: Rows, a: Tensor, b: Tensor, d: Tensor, own: Tensor, scale: Tensor, shift: Tensor
     ) -> Tensor:
+        """Messages ``(2, n_rows, c)``."""
         ctx.rows = rows
         ctx.save_for_backward(a, b, d, own, scale, shift)
         result = a.new_empty((2, len(rows.owner), len(scale) // 2))
@@ -159,6 +162,7 @@ class Gates(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, result_bar: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of the inputs, in their order."""
         rows: Rows = ctx.rows
         *tables, scale, shift = ctx.saved_tensors
         inputs_bar = rows.gradients(tables)
@@ -181,7 +185,7 @@ def _summed(copies: Array) -> Tensor:
 
 
 def _array(tensor: Tensor) -> Array:
-    return tensor.detach().contiguous().numpy()  # type: ignore[no-any-return]
+    return tensor.detach().contiguous().numpy()
 
 
 def _panels(matrix: Tensor) -> Array:

@@ -70,11 +70,18 @@ def messages(
         parts: ``(n_parts + 1,)`` first owner of each part.
         row_start: ``(n_owners + 1,)`` first row of each owner.
         owner: ``(n_rows,)`` ascending.
-        a, b, d: ``(2, n, 2c)`` products of the first layer with three inputs; ``a`` has the bias.
-        ia, ib, id_: ``(n_rows,)`` which row of each.
+        a: ``(2, n, 2c)`` products of the first layer with three inputs; ``a`` has the bias.
+        b: Likewise.
+        d: Likewise.
+        ia: ``(n_rows,)`` which row of each.
+        ib: Likewise.
+        id_: Likewise.
         own: ``(2, n_rows, 2c)`` product with an input of the row itself; (2, 0, 2c) where there is none.
-        core, gate: Panels of the second layers, centred.
-        bias, scale, shift: ``(2c,)``.
+        core: Panels of the second layers, centred.
+        gate: Likewise.
+        bias: ``(2c,)``.
+        scale: Likewise.
+        shift: Likewise.
         weights: ``(2, n_weights, c)``.
         iw: ``(n_rows,)`` which row of the weights.
         sums: ``(2, n_owners, c)`` the result.
@@ -122,13 +129,36 @@ def messages_backward(
 
     Args:
         copies: ``(n_parts,)`` which copy of the gathered inputs' gradients a part adds to.
-        core_back, gate_back: Panels of the transposed second layers.
+        core_back: Panels of the transposed second layers.
+        gate_back: Likewise.
         sums_bar: ``(2, n_owners, c)`` gradient of the sums.
-        a_bar, b_bar, d_bar, weights_bar: ``(n_copies, 2, n, ...)`` gradients, added to.
+        a_bar: ``(n_copies, 2, n, ...)`` gradients, added to.
+        b_bar: Likewise.
+        d_bar: Likewise.
+        weights_bar: Likewise.
         own_bar: ``(2, n_rows, 2c)`` written.
         matrix_bar: ``(n_parts, 2, c + TILE_ROWS, c)`` gradients of core and gate, transposed: inputs first,
             in the first c rows; added to.
         vector_bar: ``(n_parts, 3, 2c)`` gradients of bias, scale and shift, added to.
+        start: As there.
+        stop: As there.
+        parts: As there.
+        row_start: As there.
+        owner: As there.
+        a: As there.
+        ia: As there.
+        b: As there.
+        ib: As there.
+        d: As there.
+        id_: As there.
+        own: As there.
+        core: As there.
+        gate: As there.
+        bias: As there.
+        scale: As there.
+        shift: As there.
+        weights: As there.
+        iw: As there.
     """
     c = weights.shape[2]
     x = np.zeros((BLOCK, 2 * c), sums_bar.dtype)

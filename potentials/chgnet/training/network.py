@@ -129,11 +129,11 @@ class _Network:
     def _atom_layer(self, layer: int) -> None:
         w, kind = self.weights, "atom_layers"
         first, bias = w(kind, layer, "message.first.weight"), w(kind, layer, "message.first.bias")
-        centre, bond, neighbour = first.split(self.c, dim=1)
+        centre, bond, neighbour = first.split(self.c, dim=1)  # type: ignore[no-untyped-call]
         terms = F.linear(self.basis, bond @ w("bond_embedding.weight"))
         if layer > 0:  # bonds that are in no angle keep their embedding
             terms = terms.index_add(1, self.batch.short, F.linear(self.change, bond))
-        sums = Messages.apply(
+        sums = Messages.apply(  # type: ignore[no-untyped-call]
             self.batch.edges, _linear(self.atoms, centre, bias), F.linear(self.atoms, neighbour), terms,
             terms.new_empty((2, 0, 2 * self.c)), *self._second_layer(kind, layer), self.atom_weights,
         )  # fmt: skip
@@ -144,7 +144,7 @@ class _Network:
         tables = self._angle_inputs(
             w(kind, layer, "message.first.weight"), w(kind, layer, "message.first.bias")
         )
-        sums = Messages.apply(self.batch.angles, *tables, *self._second_layer(kind, layer), self.bond_weights)
+        sums = Messages.apply(self.batch.angles, *tables, *self._second_layer(kind, layer), self.bond_weights)  # type: ignore[no-untyped-call]
         both = sums[:, pair[:, 0]] + sums[:, pair[:, 1]]
         update = F.linear(_product(both, self.bond_weights), w(kind, layer, "output.weight"))
         self.bonds, self.change = self.bonds + update, self.change + update
@@ -157,11 +157,11 @@ class _Network:
         )
         tables = self._angle_inputs(weight, bias)
         scale, shift = w.both(kind, layer, "_norm.weight"), w.both(kind, layer, "_norm.bias")
-        self.angles = self.angles + Gates.apply(self.batch.angles, *tables, scale, shift)
+        self.angles = self.angles + Gates.apply(self.batch.angles, *tables, scale, shift)  # type: ignore[no-untyped-call]
 
     def _angle_inputs(self, weight: Tensor, bias: Tensor) -> tuple[Tensor, ...]:
         """First-layer products of both bonds, the atom, and the angle itself."""
-        first, second, angle, atom = weight.split(self.c, dim=1)
+        first, second, angle, atom = weight.split(self.c, dim=1)  # type: ignore[no-untyped-call]
         return (
             _linear(self.bonds, first, bias),
             F.linear(self.bonds, second),
