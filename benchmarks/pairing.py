@@ -42,10 +42,15 @@ HEAD = "| | peer, ms | atomml, ms | times faster (median) | range |\n|---|---|--
 
 
 def in_turn(ours: Callable[[], object], theirs: Callable[[], object], rounds: int, warm_up: int = 2) -> Pair:
-    """Time both, one after the other, ``rounds`` times, after ``warm_up`` rounds that are not counted."""
+    """Time both, one after the other, ``rounds`` times, after ``warm_up`` rounds that are not counted.
+
+    A pause before each lets the threads of the other go to sleep: OpenMP's wait for more work for
+    some 10 ms on a core that is not theirs alone.
+    """
     pair = Pair([], [])
     for count in range(warm_up + rounds):
         for function, times in ((ours, pair.ours), (theirs, pair.theirs)):
+            time.sleep(0.05)
             start = time.perf_counter()
             function()
             spent = time.perf_counter() - start

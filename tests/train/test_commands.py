@@ -13,12 +13,12 @@ from ase.io import read
 
 from atomml.cli.main import main
 from atomml.registry import load_model
-from tests.train.conftest import SHAPE
 
 
 def write_config(path: Path, data: Path, **more: Any) -> Path:
+    shape = {"n_channels": 8, "n_radial": 5, "n_angular": 5, "n_layers": 2, "readout_widths": [8]}
     content = {
-        "model": {"family": "chgnet", **SHAPE},
+        "model": {"family": "chgnet", "cutoff": 4.0, "bond_cutoff": 3.0, **shape},
         "train": [str(data)],
         "epochs": 2,
         "batch_size": 4,
