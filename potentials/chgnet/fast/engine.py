@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from atomml.graph.atom_graph import AtomGraph
 from atomml.kernels.arena import Arena
-from atomml.kernels.gemm import BLOCK
+from atomml.kernels.gemm import BLOCK, TILE_ROWS
 from atomml.kernels.threads import run_ranges, split_evenly, split_weighted
 from atomml.model import Prediction, virial_to_stress
 from atomml.potentials.chgnet.fast import angles as angle_kernels
@@ -29,10 +29,7 @@ __all__ = ["FastCHGNet", "Geometry", "Topology"]
 Array = NDArray[Any]
 
 PARTS_PER_THREAD = 3
-"""Ranges per thread in large phases: a thread that is disturbed leaves its rest to the others."""
-
-LARGE = 4_000
-"""Edges from which a phase is large; below, each thread gets one range."""
+"""Ranges per thread: one that is disturbed, or has harder ranges, leaves its rest to the others."""
 
 TINY = 600
 """Edges below which a phase is not split at all: calling for help costs more than it saves."""
@@ -84,13 +81,11 @@ class Bounds:
     def of(cls, topology: Topology, n_edges: int) -> Bounds:
         """Ranges of about equal work for the threads that torch may use."""
         threads = torch.get_num_threads()
-        parts = threads if n_edges < LARGE else PARTS_PER_THREAD * threads
-        if threads == 1 or n_edges < TINY:
-            parts = 1
+        parts = 1 if threads == 1 or n_edges < TINY else PARTS_PER_THREAD * threads
         return cls(
             edges=split_evenly(n_edges, parts),
             bonds=split_evenly(len(topology.primary), parts, BLOCK),
-            pairs=split_evenly(len(topology.pair), parts, BLOCK),
+            pairs=split_evenly(len(topology.pair), parts, TILE_ROWS),
             angles=split_evenly(len(topology.angles), parts, BLOCK),
             atoms_by_edges=split_weighted(topology.edge_start, parts),
             atoms_by_angles=split_weighted(topology.angle_start + topology.edge_start // 8, parts),
