@@ -16,7 +16,6 @@ from typing import IO, Any
 import numpy as np
 from ase import Atoms
 from ase.calculators.singlepoint import SinglePointCalculator
-from ase.constraints import FixAtoms, FixCartesian
 from ase.data import atomic_numbers
 
 from atomml.data.key_values import INTEGER, REAL, parse_pairs
@@ -317,6 +316,8 @@ def _constrain(atoms: Atoms, move_mask: np.ndarray[Any, Any] | None) -> None:
     """``move_mask``: T where an atom, or an atom's coordinate, may move."""
     if move_mask is None:
         return
+    from ase.constraints import FixAtoms, FixCartesian  # slow: it imports scipy's integrators
+
     if move_mask.dtype.kind not in "bi" or (move_mask.ndim == 2 and move_mask.shape[1] != 3):
         raise FileFormatError("move_mask is not one or three columns of T and F")
     fixed = ~move_mask.astype(bool)

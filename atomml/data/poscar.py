@@ -12,7 +12,6 @@ from collections.abc import Sequence
 
 import numpy as np
 from ase import Atoms
-from ase.constraints import FixAtoms, FixScaled
 from ase.data import atomic_numbers
 
 from atomml.errors import FileFormatError
@@ -143,6 +142,8 @@ def _factor(scale: np.ndarray, cell: np.ndarray) -> np.ndarray | float:
 
 
 def _constrain(atoms: Atoms, fixed: list[list[bool]]) -> None:
+    from ase.constraints import FixAtoms, FixScaled  # slow: it imports scipy's integrators
+
     mask = np.array(fixed)
     whole = np.flatnonzero(mask.all(axis=1))
     constraints: list[FixAtoms | FixScaled] = [FixAtoms(whole)] if len(whole) else []

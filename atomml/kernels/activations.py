@@ -108,7 +108,7 @@ def _sigmoid(x: Any) -> Any:
     return typed
 
 
-@numba.njit(fastmath=EXACT, error_model="numpy")
+@numba.njit(fastmath=EXACT, error_model="numpy", no_cfunc_wrapper=True)
 def sine_cosine(x: float) -> tuple[float, float]:
     """Sine and cosine in float64 for |x| below some thousands, vectorisable.
 
@@ -140,7 +140,7 @@ def sine_cosine(x: float) -> tuple[float, float]:
     return sign * (r - r * q * s), sign * (1.0 + q * c)
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy")
+@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
 def silu_rows(h: Any, s: Any, n_rows: int) -> None:
     """``s = silu(h)`` for the first rows of two equal blocks."""
     for i in range(n_rows):
@@ -149,7 +149,7 @@ def silu_rows(h: Any, s: Any, n_rows: int) -> None:
             s[i, j] = x * sigmoid(x)
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy")
+@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
 def silu_backward(h: Any, h_row: int, gradient: Any, n_rows: int) -> None:
     """Multiply ``gradient`` by the derivative of SiLU at rows ``h[h_row:]``."""
     one = h.dtype.type(1)
@@ -160,7 +160,7 @@ def silu_backward(h: Any, h_row: int, gradient: Any, n_rows: int) -> None:
             gradient[i, j] *= p * (one + x * (one - p))
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy")
+@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
 def gate_forward(
     y: Any, n_rows: int, scale: Any, shift: Any, normed: Any, row: int, inverse: Any, message: Any
 ) -> None:
@@ -198,7 +198,7 @@ def gate_forward(
             message[i, j] = a * sigmoid(a) * sigmoid(b)
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy")
+@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
 def gate_backward(
     gradient: Any,
     n_rows: int,

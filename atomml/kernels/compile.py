@@ -19,6 +19,7 @@ __all__ = ["Kernel", "cache_folder", "kernel"]
 
 logger = logging.getLogger(__name__)
 _lock = threading.RLock()
+_OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 
 
 def cache_folder() -> Path:
@@ -102,7 +103,9 @@ def _make_dispatcher(function: Callable[..., Any], options: dict[str, Any]) -> A
             cached = os.access(folder, os.W_OK)
             if cached:
                 numba_config.CACHE_DIR = str(folder)
-            return numba.njit(nogil=True, error_model="numpy", cache=cached, **options)(function)
+            return numba.njit(
+                nogil=True, error_model="numpy", cache=cached, no_cfunc_wrapper=True, **options
+            )(function)
         except OSError:
             return numba.njit(nogil=True, error_model="numpy", **options)(function)
         finally:

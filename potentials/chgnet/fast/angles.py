@@ -17,7 +17,7 @@ from atomml.kernels.gemm import BLOCK, block_product
 from atomml.kernels.rows import add_row, copy_rows, set_row, sum_rows
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy")
+@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
 def _first_layer(
     first: int,
     n_rows: int,
@@ -201,7 +201,7 @@ def angle_update(
                 angle_features[first + i, j] += message[i, j]
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy")
+@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
 def _first_layer_backward(
     first: int,
     n_rows: int,
