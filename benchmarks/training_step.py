@@ -12,7 +12,6 @@ import argparse
 import contextlib
 import io
 import os
-import resource
 import statistics
 import subprocess
 import sys
@@ -184,7 +183,9 @@ def peak_memory(side: str, frames: list[Any]) -> int:
     step = (atomml_steps if side == "atomml" else chgnet_steps)(frames, False)
     for _ in range(3):
         step()
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    # Not getrusage: a child's peak there begins with what its parent had when it started the child.
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition("VmHWM:")[2].split()[0]) // 1024
 
 
 def memory_in_new_process(side: str, material: str, told: argparse.Namespace) -> int:
