@@ -15,7 +15,7 @@ from typing import Any
 import numba
 from numba.core import config as numba_config
 
-__all__ = ["Kernel", "cache_folder", "kernel"]
+__all__ = ["Kernel", "cache_folder", "kernel", "source_digest"]
 
 logger = logging.getLogger(__name__)
 _lock = threading.RLock()
@@ -32,11 +32,12 @@ def cache_folder() -> Path:
 
 
 @functools.cache
-def _source_digest() -> str:
-    """Digest of this folder's code: what is inlined from here must not outlive a change here."""
+def source_digest(folder: Path | None = None) -> str:
+    """Digest of the code in this folder and in another: what is inlined must not outlive a change here."""
     digest = hashlib.sha256()
-    for path in sorted(Path(__file__).parent.glob("*.py")):
-        digest.update(path.read_bytes())
+    for place in (Path(__file__).parent, *([folder] if folder else [])):
+        for path in sorted(place.glob("*.py")):
+            digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
 
 
@@ -95,7 +96,7 @@ def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 
 def _make_dispatcher(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     """``numba.njit`` with its cache in our folder; numba's own setting is put back at once."""
-    folder = cache_folder() / _source_digest()
+    folder = cache_folder() / source_digest()
     with _lock:
         before = numba_config.CACHE_DIR
         try:

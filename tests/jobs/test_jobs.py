@@ -157,7 +157,7 @@ with Manifest(sys.argv[1], "job") as manifest:
 def test_a_job_killed_again_and_again_does_each_item_and_records_it_once(
     number: int, path: Path, marks: Path
 ) -> None:
-    """Only what was in the two workers' hands at a kill may be begun twice."""
+    """Only what was in hand at a kill may be begun twice: two items a worker, one of them perhaps just done."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path))}
     kills = 0
     for target in (10, 30, 60):
@@ -177,7 +177,7 @@ def test_a_job_killed_again_and_again_does_each_item_and_records_it_once(
     assert {row.status for row in rows} == {DONE}
     calls = tasks.calls(marks)
     assert set(calls) == set(range(60))
-    assert len(calls) - 60 <= 2 * kills
+    assert len(calls) - 60 <= 4 * kills  # two workers, two items each
 
 
 def test_workers_of_a_job_killed_from_outside_are_replaced(items: Items, path: Path, marks: Path) -> None:

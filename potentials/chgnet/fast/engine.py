@@ -21,6 +21,7 @@ from atomml.model import Prediction, virial_to_stress
 from atomml.potentials.chgnet.fast import angles as angle_kernels
 from atomml.potentials.chgnet.fast import atoms as atom_kernels
 from atomml.potentials.chgnet.fast import geometry
+from atomml.potentials.chgnet.fast.ahead import start_helper
 from atomml.potentials.chgnet.fast.weights import FoldedWeights, fold
 from atomml.potentials.chgnet.model import CHGNet, CHGNetConfig
 
@@ -109,6 +110,7 @@ class FastCHGNet:
     """
 
     def __init__(self, model: CHGNet) -> None:
+        start_helper(model.dtype)
         self.config = model.config
         self.weights = fold(model)
         self._arenas: list[Arena] = []
