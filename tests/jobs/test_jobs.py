@@ -157,7 +157,7 @@ with Manifest(sys.argv[1], "job") as manifest:
 def test_a_job_killed_again_and_again_does_each_item_and_records_it_once(
     number: int, path: Path, marks: Path
 ) -> None:
-    """Only what was in hand at a kill may be begun twice: two items a worker, one of them perhaps just done."""
+    """Only what was in hand at a kill may be begun twice: two items a worker, one perhaps just done."""
     environment = {**os.environ, "PYTHONPATH": os.pathsep.join(map(str, sys.path))}
     kills = 0
     for target in (10, 30, 60):
