@@ -205,9 +205,25 @@ def _format_value(key: str, value: Any) -> str:
         return repr(value)
     if isinstance(value, float):
         return repr(value)
-    if isinstance(value, str) and _PLAIN.fullmatch(value) and parse_value(key, value) == value:
+    if isinstance(value, str) and _is_safe_word(key, value):
         return value
     return _format_json(value)
+
+
+def _is_safe_word(key: str, text: str) -> bool:
+    """Whether text without quotes stays text, in ASE too."""
+    return (
+        _PLAIN.fullmatch(text) is not None and parse_value(key, text) == text and not _is_python_number(text)
+    )
+
+
+def _is_python_number(text: str) -> bool:
+    """Whether Python, and so ASE, takes the text for a number, as it does ``1_000``."""
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _format_json(value: Any) -> str:

@@ -186,6 +186,15 @@ def _as_read(value: Any) -> Any:
     return value
 
 
+@pytest.mark.parametrize("text", ["0_0", "1_000", "1_0.5", "1e1_0", "_1", "1__0", "nan", "12"])
+def test_text_that_looks_like_a_number_stays_text_here_and_in_ase(text: str, tmp_path: Path) -> None:
+    """Python reads underscores between digits, so ASE does too."""
+    atoms = Atoms("H", info={"note": text})
+    ours = read_one(extxyz_frame(atoms, {}), tmp_path / "a.extxyz")
+    assert ours.info["note"] == text
+    assert read_ase(tmp_path / "a.extxyz").info["note"] == text
+
+
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(atoms=structures())
 def test_we_read_what_ase_writes_as_ase_reads_it(
