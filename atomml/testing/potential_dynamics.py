@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from atomml.graph import GraphBuilder
 from atomml.testing.laws import Measurement, law
 from atomml.testing.potential_subject import PotentialSubject
+from atomml.testing.structures import prototype, scaled_to_minimum
 
 __all__ = ["energy_drift"]
 
@@ -20,15 +21,9 @@ Floats = NDArray[np.float64]
 DURATION = 20_000.0
 """fs."""
 TEMPERATURE = 100.0
-"""K of the first velocities."""
+"""K of the first velocities; half of it is left once the crystal has come to rest with them."""
 EVERY = 10
 """Steps from one look at the energy to the next."""
-CRYSTAL = "left-handed"
-"""The sample that moves: four atoms, so that 20 ps of a costly model take minutes, not hours."""
-
-
-STEADY_ERROR = 7.5e-5
-"""eV/Å in float32: how far the chgnet package's own float32 forces are off float64 at most."""
 
 
 @law("potential", slow=True)
@@ -46,7 +41,13 @@ def energy_drift(subject: PotentialSubject) -> Iterator[Measurement]:
 
 
 def _start(subject: PotentialSubject) -> Atoms:
-    atoms = subject.samples[CRYSTAL].copy()
+    """A face-centred cubic crystal at rest: four atoms, so that 20 ps take minutes, not hours.
+
+    No displacements: their energy would heat so small a crystal by hundreds of kelvin, and the energy of
+    2 fs steps then wanders on a learned surface by more than what is looked for.
+    """
+    crystal = prototype(subject.exact.info.elements, "fcc").repeat((2, 2, 1))
+    atoms = scaled_to_minimum(crystal, subject.calibration_energy)
     mass = atoms.get_masses()[:, None]
     momenta = np.random.default_rng(11).normal(size=(len(atoms), 3)) * np.sqrt(mass * units.kB * TEMPERATURE)
     atoms.set_momenta(momenta - momenta.sum(axis=0) * mass / mass.sum())  # at rest as a whole
@@ -92,13 +93,14 @@ def _random_walk(subject: PotentialSubject, atoms: Atoms, timestep: float) -> fl
 
     A force error δ does the work δ·v dt in a step. Over n steps these add up at random to
     δ v dt √(3n) for an atom and 1/√n_atoms of that per atom of the crystal; a straight line
-    through a random walk that ends at w has a slope of about w/t. Four of these are allowed. In float32
-    an error may also return with each vibration, near straight angles above all: ``STEADY_ERROR``
-    that always points along one component of the velocity is allowed too.
+    through a random walk that ends at w has a slope of about w/t. Four of these are allowed.
     """
-    exact, rounded = subject.exact_answers[CRYSTAL].forces, subject.answers[CRYSTAL].forces
-    error = float(np.sqrt(np.mean((exact - rounded) ** 2)))
+    if subject.dtype == torch.float64:
+        return 0.0
+    error = max(
+        float(np.sqrt(np.mean((answer.forces - subject.answers[name].forces) ** 2)))
+        for name, answer in subject.exact_answers.items()
+    )
     speed = np.sqrt(units.kB * TEMPERATURE / float(atoms.get_masses().min())) * units.fs  # Å/fs
     walk = error * speed * timestep * np.sqrt(3 * DURATION / timestep / len(atoms))
-    steady = 1000 * STEADY_ERROR * float(speed) * 1e6 if subject.dtype == torch.float32 else 0.0
-    return 4 * 1000 * float(walk) / (DURATION * 1e-6) + steady
+    return 4 * 1000 * float(walk) / (DURATION * 1e-6)

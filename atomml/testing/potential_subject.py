@@ -116,9 +116,10 @@ class PotentialSubject:
     @cached_property
     def samples(self) -> dict[str, Atoms]:
         """Structures of the model's elements, by name."""
-        return sample_structures(self.model.info.elements, self._calibration_energy, self.quick)
+        return sample_structures(self.model.info.elements, self.calibration_energy, self.quick)
 
-    def _calibration_energy(self, atoms: Atoms) -> float:
+    def calibration_energy(self, atoms: Atoms) -> float:
+        """Energy per atom, eV, infinite where the model has none: finds distances that suit the model."""
         energies = self.exact.energies(self.graph(atoms)).site.detach()
         total = float(energies.sum()) / len(atoms)
         return total if np.isfinite(total) else np.inf
