@@ -33,13 +33,16 @@ class TrainingOptions(LabelKeys):
         None, "limit of computing time (90s, 15m, 2h), turned into a number of steps at the start"
     )
     batch_size: int = option(4, "structures in a step, over all processes", minimum=1)
-    learning_rate: float = option(2e-3, "learning rate after the warm-up", above=0.0)
+    optimiser: str = option(
+        "soap", "optimiser; adamw wants a lower learning rate, such as 0.002", choices=("soap", "adamw")
+    )
+    learning_rate: float = option(5e-3, "learning rate after the warm-up", above=0.0)
     schedule: str = option("cosine", "learning rate", choices=("cosine", "plateau", "constant"))
     warmup: int = option(20, "steps in which the learning rate rises", minimum=0)
     final_rate: float = option(0.01, "last learning rate over the first", minimum=0.0, maximum=1.0)
     plateau_patience: int = option(5, "validations without a better one before plateau acts", minimum=1)
     plateau_decay: float = option(0.5, "factor on the learning rate then", above=0.0, maximum=1.0)
-    weight_decay: float = option(0.0, "decoupled weight decay of AdamW", minimum=0.0)
+    weight_decay: float = option(0.0, "decoupled weight decay", minimum=0.0)
     clip: float = option(10.0, "largest norm of a gradient; 0 for none", minimum=0.0)
     ema: float = option(
         0.99, "decay of the moving average of the weights; 0 for none", minimum=0.0, maximum=1.0
@@ -80,7 +83,6 @@ class TrainingOptions(LabelKeys):
 class TrainOptions(TrainingOptions):
     """Options of a training from nothing."""
 
-    learning_rate: float = option(3e-3, "learning rate after the warm-up", above=0.0)
     references: str = option(
         "least-squares",
         "reference energies of elements: fitted to the data, or those of isolated atoms in it",

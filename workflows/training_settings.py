@@ -63,6 +63,7 @@ def train_settings(options: TrainingOptions, loss: Loss, layer_decay: float) -> 
         schedule=LearningRate(options.schedule, options.warmup, options.final_rate),
         plateau_patience=options.plateau_patience,
         plateau_decay=options.plateau_decay,
+        optimiser=options.optimiser,
         weight_decay=options.weight_decay,
         layer_decay=layer_decay,
         clip=options.clip,

@@ -1,4 +1,4 @@
-"""AdamW with its groups of weights, and how the learning rate goes."""
+"""The optimiser with its groups of weights, and how the learning rate goes."""
 
 from __future__ import annotations
 
@@ -12,8 +12,12 @@ from torch import nn
 
 from atomml.errors import OptionError
 from atomml.model import Potential
+from atomml.train.soap import SOAP
 
-__all__ = ["LearningRate", "Plateau", "freeze", "make_optimiser", "set_rate"]
+__all__ = ["OPTIMISERS", "LearningRate", "Plateau", "freeze", "make_optimiser", "set_rate"]
+
+OPTIMISERS = ("soap", "adamw")
+"""Kinds of optimiser by name."""
 
 
 @dataclass(frozen=True)
@@ -93,18 +97,21 @@ def freeze(model: Potential, blocks: tuple[str, ...]) -> list[str]:
 
 
 def make_optimiser(
-    model: Potential, rate: float, decay: float, betas: tuple[float, float], layer_decay: float
-) -> torch.optim.AdamW:
-    """AdamW (Loshchilov and Hutter, ICLR 2019) over the parameters that learn.
+    model: Potential, kind: str, rate: float, decay: float, layer_decay: float
+) -> torch.optim.Optimizer:
+    """An optimiser over the parameters that learn.
+
+    ``adamw`` is that of Loshchilov and Hutter (ICLR 2019), ``soap`` that of Vyas et al.
+    (:class:`~atomml.train.soap.SOAP`), which needs fewer steps for the same errors.
 
     Biases, norms, frequencies (vectors) and embeddings do not decay: an embedding of an element that the
     data lack would otherwise shrink step by step without ever being used.
 
     Args:
         model: Its parameters that require a gradient are taken.
+        kind: One of ``OPTIMISERS``.
         rate: Learning rate of the last block.
         decay: Weight decay.
-        betas: Adam's.
         layer_decay: Factor on the learning rate from each block to the one before it.
     """
     embeddings = {
@@ -128,7 +135,9 @@ def make_optimiser(
                 groups.append(
                     {"params": chosen, "weight_decay": decay if decays else 0.0, "rate": rate * scale}
                 )
-    return torch.optim.AdamW(groups, lr=rate, betas=betas, foreach=True)
+    if kind == "adamw":
+        return torch.optim.AdamW(groups, lr=rate, foreach=True)
+    return SOAP(groups, rate, plain=[parameters[name] for name in embeddings])
 
 
 def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:

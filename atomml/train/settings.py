@@ -24,8 +24,8 @@ class TrainSettings:
         schedule: How it goes.
         plateau_patience: Validations without a new best one before it falls, with ``plateau``.
         plateau_decay: Factor by which it then falls.
-        weight_decay: AdamW's.
-        betas: AdamW's.
+        optimiser: ``soap`` or ``adamw``.
+        weight_decay: Decoupled weight decay.
         layer_decay: Factor on the learning rate from each block to the one before it.
         clip: Largest norm of a gradient; 0 for none.
         average: Decay of the moving average of the weights; 0 for none.
@@ -44,8 +44,8 @@ class TrainSettings:
     schedule: LearningRate
     plateau_patience: int = 5
     plateau_decay: float = 0.5
+    optimiser: str = "soap"
     weight_decay: float = 0.0
-    betas: tuple[float, float] = (0.9, 0.999)
     layer_decay: float = 1.0
     clip: float = 10.0
     average: float = 0.99

@@ -128,7 +128,7 @@ class Trainer:
         self.order = Order(len(data.train), settings.batch_size, settings.seed)
         self.average = MovingAverage(model, settings.average)
         self.optimiser = make_optimiser(
-            model, settings.rate, settings.weight_decay, settings.betas, settings.layer_decay
+            model, settings.optimiser, settings.rate, settings.weight_decay, settings.layer_decay
         )
         self.gradients = Gradients(model, settings.loss, processes, settings.limits, self.hooks.warn)
         self._parameters = [p for p in model.parameters() if p.requires_grad]

@@ -14,6 +14,7 @@ from atomml.potentials.chgnet import CHGNet
 from atomml.potentials.lennard_jones import argon
 from atomml.train.averaging import MovingAverage
 from atomml.train.optimiser import (
+    OPTIMISERS,
     LearningRate,
     Plateau,
     freeze,
@@ -80,13 +81,14 @@ def test_average_stands_in_and_leaves_no_trace(tiny: Callable[..., Potential]) -
     assert MovingAverage(model, 0.0).weights == {}
 
 
-def test_frozen_weights_do_not_move(tiny: Callable[..., CHGNet]) -> None:
+@pytest.mark.parametrize("kind", OPTIMISERS)
+def test_frozen_weights_do_not_move(tiny: Callable[..., CHGNet], kind: str) -> None:
     """Neither by a gradient, nor by decay, nor by the average."""
     model = tiny()
     frozen = tuple(block for block in model.blocks() if block not in model.tuned_blocks())
     learning = set(freeze(model, frozen))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    optimiser = make_optimiser(model, 0.1, 0.5, (0.9, 0.999), 1.0)
+    optimiser = make_optimiser(model, kind, 0.1, 0.5, 1.0)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.ones_like(parameter)
@@ -120,10 +122,11 @@ def test_unknown_and_too_many_frozen_blocks_are_refused(tiny: Callable[..., CHGN
         freeze(tiny(), tuple(tiny().blocks()))
 
 
-def test_what_decays_and_how_fast_it_learns(tiny: Callable[..., CHGNet]) -> None:
+@pytest.mark.parametrize("kind", OPTIMISERS)
+def test_what_decays_and_how_fast_it_learns(tiny: Callable[..., CHGNet], kind: str) -> None:
     """Matrices decay; vectors and the embedding do not. Each block learns by 0.5 slower than the next."""
     model = tiny()
-    optimiser = make_optimiser(model, 1e-3, 0.1, (0.9, 0.999), 0.5)
+    optimiser = make_optimiser(model, kind, 1e-3, 0.1, 0.5)
     names = {id(p): name for name, p in model.named_parameters()}
     of = {names[id(p)]: group for group in optimiser.param_groups for p in group["params"]}
     assert len(of) == len(names)
@@ -137,21 +140,22 @@ def test_what_decays_and_how_fast_it_learns(tiny: Callable[..., CHGNet]) -> None
         assert group["lr"] == pytest.approx(0.25e-3 * 0.5 ** (last - depth[name]))
 
 
-def test_the_optimisers_memory_survives_the_trip(tiny: Callable[..., CHGNet]) -> None:
-    def run(model: CHGNet, optimiser: torch.optim.AdamW, steps: range) -> None:
+@pytest.mark.parametrize("kind", OPTIMISERS)
+def test_the_optimisers_memory_survives_the_trip(tiny: Callable[..., CHGNet], kind: str) -> None:
+    def run(model: CHGNet, optimiser: torch.optim.Optimizer, steps: range) -> None:
         for step in steps:
             for k, parameter in enumerate(model.parameters()):
                 parameter.grad = torch.full_like(parameter, math.sin(step + k))
             optimiser.step()
 
     whole, first, second = tiny(), tiny(), tiny()
-    run(whole, make_optimiser(whole, 1e-2, 0.1, (0.9, 0.99), 1.0), range(10))
-    before = make_optimiser(first, 1e-2, 0.1, (0.9, 0.99), 1.0)
-    run(first, before, range(6))
+    run(whole, make_optimiser(whole, kind, 1e-2, 0.1, 1.0), range(25))
+    before = make_optimiser(first, kind, 1e-2, 0.1, 1.0)
+    run(first, before, range(13))
     second.load_state_dict(first.state_dict())
-    after = make_optimiser(second, 1e-2, 0.1, (0.9, 0.99), 1.0)
+    after = make_optimiser(second, kind, 1e-2, 0.1, 1.0)
     load_optimiser(after, optimiser_arrays(before))
-    run(second, after, range(6, 10))
+    run(second, after, range(13, 25))
     for a, b in zip(whole.parameters(), second.parameters(), strict=True):
         assert torch.equal(a, b)
 

@@ -176,7 +176,10 @@ def test_one_structure_is_learned(make: Make, tiny: Callable[..., Potential], en
 
     with TemporaryDirectory() as folder:
         trainer = make(
-            Path(folder), settings(epochs=250, batch_size=1, average=0.0), valid=False, replay=False
+            Path(folder),
+            settings(epochs=250, batch_size=1, average=0.0, rate=0.02),
+            valid=False,
+            replay=False,
         )
         model = trainer.model
         one = Samples(ListDataset(entries[:1]), model)
