@@ -210,16 +210,16 @@ def gate_backward(
     message: Any,
     back: Any,
 ) -> None:
-    """The way back through :func:`gate_forward`, whose arguments it shares.
+    """The way back through :func:`gate_forward`.
 
     Args:
         gradient: ``(>= n_rows, c)`` with respect to the message.
         n_rows: Rows of the block.
-        scale: As there.
-        shift: As there.
-        normed: As there.
-        row: As there.
-        inverse: As there.
+        scale: ``(2c,)`` of the layer norms.
+        shift: ``(2c,)`` of the layer norms.
+        normed: ``(n, 2c)`` normalised rows, as the way forwards left them.
+        row: First row of the block in ``normed`` and ``inverse``.
+        inverse: ``(n, 2)`` 1 / standard deviation of core and gate.
         message: ``(>= n_rows, c)`` the message again, recomputed on the way.
         back: ``(>= n_rows, 2c)`` gradient with respect to the centred rows; its mean is taken
             off by the centred weights.
