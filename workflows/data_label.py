@@ -112,6 +112,7 @@ class _Job:
         self.computed = self.n_done = 0
 
     def go(self) -> DataLabelResult:
+        """Label what is not labelled yet, then write the set."""
         from atomml.data.entry_files import write_entries
 
         self._warn_of_small_cells()

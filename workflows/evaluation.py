@@ -188,6 +188,7 @@ class _Job:
         self.n_refused = 0
 
     def go(self) -> EvaluationResult:
+        """Ask for every entry that an earlier run left, then sum up."""
         from atomml.workflows.evaluation_files import EvaluationFiles
 
         started = time.perf_counter()

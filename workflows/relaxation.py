@@ -201,6 +201,7 @@ class _Relaxation:
         self.first_energy = 0.0
 
     def go(self) -> RelaxResult:
+        """Step until converged or out of steps, then write what came of it."""
         started = time.perf_counter()
         self._warn_of_precision()
         files = RelaxationFiles(self.run)

@@ -146,6 +146,7 @@ class _Job:
         self.evaluator = BatchEvaluator(model, options.features)
 
     def go(self, sources: list[Any]) -> PredictResult:
+        """Evaluate what an earlier run left, then sum up."""
         started = time.perf_counter()
         skip = self.files.done
         try:

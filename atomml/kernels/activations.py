@@ -44,6 +44,7 @@ def _power_of_two(typingctx: Any, exponent: Any) -> Any:
     single = exponent == types.float32
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        """The exponent's bits, set by shift."""
         word = ir.IntType(32 if single else 64)
         bias, shift = (127, 23) if single else (1023, 52)
         whole = builder.fptosi(arguments[0], word)
@@ -71,6 +72,7 @@ def _exponential(x: Any) -> Any:
         one = np.float32(1.0)
 
         def single(x: Any) -> Any:
+            """exp(x) in float32."""
             x = min(max(x, -limit), limit)
             n = np.floor(x * log2e + half)
             r = (x - n * high) - n * low
@@ -82,6 +84,7 @@ def _exponential(x: Any) -> Any:
     d2, d3, d4, d5, d6, d7, d8, d9, d10, d11, d12, d13 = _EXP64[2:]
 
     def double(x: Any) -> Any:
+        """exp(x) in float64."""
         x = min(max(x, -700.0), 700.0)
         n = np.floor(x * _LOG2E + 0.5)
         r = (x - n * high64) - n * low64
@@ -103,6 +106,7 @@ def _sigmoid(x: Any) -> Any:
     one = np.float32(1.0) if x == types.float32 else np.float64(1.0)
 
     def typed(x: Any) -> Any:
+        """1 / (1 + exp(-x)) in the type of its argument."""
         return one / (one + exponential(-x))
 
     return typed

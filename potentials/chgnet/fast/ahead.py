@@ -44,6 +44,7 @@ def compile_way_back(dtype: torch.dtype) -> list[str]:
     wanted = False
 
     def compile_only(function: Kernel, bounds: list[int], *arguments: object) -> None:
+        """Stand in for :func:`run_ranges`: compile on the way back, run nothing."""
         if wanted:
             function.ready((*bounds[:2], *arguments))
             done.append(function.__name__)
