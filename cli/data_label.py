@@ -44,23 +44,18 @@ def run_label(name: str, argv: Sequence[str]) -> int:
 
 
 def _label(found: argparse.Namespace, values: dict[str, Any]) -> int:
-    from atomml.cli.display import Progress, logging_to_stderr, print_json
-    from atomml.run import listening
+    from atomml.cli.display import print_json, run_shown
     from atomml.workflows import label_data
 
-    progress = Progress("label", quiet=found.quiet or found.json)
-    with logging_to_stderr(found.quiet, found.debug), listening(progress):
-        try:
-            result = label_data(
-                found.paths,
-                to=found.to,
-                out=_folder(found, values["shard"]),
-                resume=found.resume,
-                overwrite=found.overwrite,
-                **values,
-            )
-        finally:
-            progress.close()
+    with run_shown("label", found):
+        result = label_data(
+            found.paths,
+            to=found.to,
+            out=_folder(found, values["shard"]),
+            resume=found.resume,
+            overwrite=found.overwrite,
+            **values,
+        )
     if found.json:
         print_json(result.summary)
     elif not found.quiet:
