@@ -177,7 +177,8 @@ class _Job:
             raise
         except AtomMLError as error:
             names = ", ".join(f"{item.source} frame {item.frame}" for item in good[:3])
-            raise type(error)(f"{error} (in the batch that starts with {names}).") from error
+            told = str(error).rstrip(".")
+            raise type(error)(f"{told} (in the batch that starts with {names}).") from error
 
     def _write(self, batch: list[Item]) -> None:
         from atomml.data.structures import extxyz_frame
