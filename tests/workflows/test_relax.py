@@ -46,9 +46,7 @@ def test_a_dimer_ends_at_the_bottom_of_its_well(optimizer: str, lj: LennardJones
     assert found.energy_change == pytest.approx(found.energy - relax(pair, lj, steps=0).energy, abs=1e-15)
 
 
-@pytest.mark.parametrize(
-    ("optimizer", "cell"), zip(OPTIMIZERS, ("none", "free", "free", "none", "none"), strict=True)
-)
+@pytest.mark.parametrize(("optimizer", "cell"), MEMORIES)
 def test_stopped_and_resumed_gives_the_bits_of_an_unbroken_run(
     optimizer: str, cell: str, lj: LennardJones, tmp_path: Path
 ) -> None:
