@@ -172,7 +172,7 @@ def test_a_threshold_below_the_noise_of_float32_is_warned_of(lj: LennardJones) -
 
 
 def test_many_are_relaxed_as_each_alone(crystals: list[Atoms], lj: LennardJones, tmp_path: Path) -> None:
-    crystals = crystals[2:4]
+    crystals = [crystals[1], crystals[5]]
     many = relax_many(crystals, lj, out=tmp_path / "run", fmax=1e-3)
     assert (many.n_structures, many.n_converged, many.n_failed) == (2, 2, 0)
     for atoms, row, mine in zip(crystals, many.rows, many.relaxed, strict=True):
@@ -199,7 +199,7 @@ def test_one_that_fails_is_named_and_the_others_go_on(
 
 def test_many_go_on_where_they_were_stopped(crystals: list[Atoms], lj: LennardJones, tmp_path: Path) -> None:
     """With more steps each goes on in its own folder, to the bits of one that never stopped."""
-    crystals = crystals[2:4]
+    crystals = [crystals[1], crystals[5]]
     stopped = relax_many(crystals, lj, out=tmp_path / "parts", steps=2, fmax=1e-4)
     assert stopped.n_converged < 2
     resumed = relax_many(crystals, lj, out=tmp_path / "parts", steps=300, fmax=1e-4, resume=True)
