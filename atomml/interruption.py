@@ -25,10 +25,12 @@ def deferred_signals() -> Iterator[list[int]]:
     handlers = {number: old for number, old in handlers.items() if old not in (None, signal.SIG_IGN)}
 
     def restore() -> None:
+        """Put the handlers back that were there before."""
         for number, handler in handlers.items():
             signal.signal(number, handler)
 
     def note(number: int, frame: FrameType | None) -> None:
+        """Keep the signal for later; a second one acts at once."""
         received.append(number)
         if len(received) > 1:
             restore()

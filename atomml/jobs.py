@@ -122,6 +122,7 @@ class _Job:
         self.ended: SimpleQueue[Future[Any]] = SimpleQueue()
 
     def go(self, items: Iterator[Item], window: int) -> Iterator[Outcome]:
+        """Outcomes of all items, as they come; at most ``window`` are under way at once."""
         left = True
         while left or self.running:
             while left and len(self.running) < window:
@@ -140,6 +141,7 @@ class _Job:
                     yield outcome
 
     def cancel(self) -> None:
+        """Drop what waits and has not begun."""
         for future in self.running:
             future.cancel()
 

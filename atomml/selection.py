@@ -75,6 +75,7 @@ class _Parser:
         self.depth = 0
 
     def mask(self, atoms: Atoms) -> Mask:
+        """The atoms that the whole expression names."""
         self.atoms = atoms
         found = self._any_of()
         if self.place < len(self.tokens):

@@ -94,6 +94,7 @@ def write(path: Path, entries: dict[str, Entry], header: Mapping[str, Any], kind
     table = _table(content, digest, entries)
 
     def write_parts(stream: Any) -> None:
+        """The table, then each entry's bytes."""
         stream.write(table)
         for entry in entries.values():
             stream.write(entry.array.tobytes())

@@ -11,15 +11,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 import io
-import os
-import statistics
 import subprocess
 import sys
-import time
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+from machine import describe, limit_threads
 
 GPA = 160.21766208
 """GPa in eV/Å³."""
@@ -38,8 +37,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", default=MATERIALS)
     parser.add_argument("--memory-of", choices=SIDES, help="run one side alone and print its peak")
     told = parser.parse_args()
-    for name in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "NUMBA_NUM_THREADS"):
-        os.environ[name] = str(told.threads)
+    limit_threads(told.threads)
     import torch
 
     torch.set_num_threads(told.threads)
@@ -47,36 +45,30 @@ def main() -> None:
     if told.memory_of:
         print(peak_memory(told.memory_of, read_batch(told.data, told.only[0], told.batch)))
         return
-    print("| | chgnet, ms | atomml, ms | times faster (median) | range | chgnet, MB | atomml, MB |")
-    print("|---|---|---|---|---|---|---|")
+    from pairing import HEAD
+
+    describe("chgnet", "numba", "pymatgen")
+    print(f"\n{HEAD}")
     for material in told.only:
-        memory = [memory_in_new_process(side, material, told) for side in SIDES]
-        compare(material, read_batch(told.data, material, told.batch), told.rounds, memory)
+        compare(material, read_batch(told.data, material, told.batch), told.rounds)
+    print("\n| peak of a fresh process | chgnet, MB | atomml, MB |\n|---|---|---|")
+    for material in told.only:
+        ours, theirs = (memory_in_new_process(side, material, told) for side in SIDES)
+        print(f"| {material} | {theirs} | {ours} |", flush=True)
 
 
-def compare(material: str, frames: list[Any], rounds: int, memory: list[int]) -> None:
+def compare(material: str, frames: list[Any], rounds: int) -> None:
     """Two lines: the step alone, and with its graphs."""
+    from pairing import in_turn
+
     makers = (atomml_steps, chgnet_steps)
     for with_graphs, name in ((False, "step"), (True, "with graphs")):
         ours, theirs = (maker(frames, with_graphs) for maker in makers)
         losses = (ours(), theirs())
         if not with_graphs:
             print(f"<!-- {material}: loss {losses[0]:.6g} (atomml), {losses[1]:.6g} (chgnet) -->")
-        theirs()
-        ours()
-        spent: tuple[list[float], list[float]] = ([], [])
-        for _ in range(rounds):
-            for step, times in zip((ours, theirs), spent, strict=True):
-                start = time.perf_counter()
-                step()
-                times.append(time.perf_counter() - start)
-        ratios = [b / a for a, b in zip(*spent, strict=True)]
-        mine, other = (1e3 * statistics.median(times) for times in spent)
-        print(
-            f"| {material}, {name} | {other:.0f} | {mine:.0f} | {statistics.median(ratios):.1f} "
-            f"| {min(ratios):.1f} to {max(ratios):.1f} | {memory[1]} | {memory[0]} |",
-            flush=True,
-        )
+        pair = in_turn(ours, theirs, rounds, warm_up=1)  # the losses were a first round
+        print(pair.row(f"{material}, {name}"), flush=True)
 
 
 def read_batch(folder: Path, material: str, size: int) -> list[Any]:

@@ -62,8 +62,8 @@ def _compare(workflow: str, found: Any, values: dict[str, Any]) -> int:
     if len(found.models) < 2:
         raise OptionError("A comparison needs two models or more: repeat --model.")
     set_threads(values.pop("threads"))
-    from atomml.cli.display import Progress, logging_to_stderr, print_json, say, table
-    from atomml.run import default_folder, listening
+    from atomml.cli.display import print_json, run_shown, say, table
+    from atomml.run import default_folder
     from atomml.workflows import compare
     from atomml.workflows.inputs import given_model
 
@@ -71,24 +71,20 @@ def _compare(workflow: str, found: Any, values: dict[str, Any]) -> int:
         return _dry_run(workflow, found, values)
     out = values.pop("out")
     folder = Path(out) if out else default_folder("compare", found.structure)
-    progress = Progress("compare", quiet=found.quiet or found.json)
-    with logging_to_stderr(found.quiet, found.debug), listening(progress):
+    with run_shown("compare", found):
         models = [
             given_model(name, allow_code=True).foreign if name.startswith("ase:") else name
             for name in found.models
         ]
-        try:
-            result = compare(
-                workflow,
-                found.structure,
-                models,
-                out=folder,
-                resume=found.resume,
-                overwrite=found.overwrite,
-                **values,
-            )
-        finally:
-            progress.close()
+        result = compare(
+            workflow,
+            found.structure,
+            models,
+            out=folder,
+            resume=found.resume,
+            overwrite=found.overwrite,
+            **values,
+        )
     if found.json:
         print_json(result.summary)
     elif not found.quiet:

@@ -16,7 +16,7 @@ from atomml.cli.parsing import Parser, add_flags, resolve_flags
 from atomml.config import close_match, option_specs
 from atomml.errors import OptionError
 
-__all__ = ["SUBCOMMANDS", "Subcommand", "add_control_flags", "run"]
+__all__ = ["SUBCOMMANDS", "Subcommand", "parse_options", "refuse_no_paths", "run"]
 
 EXIT_WITH_FAILURES = 3
 
@@ -68,7 +68,39 @@ def _overview() -> str:
     )
 
 
-def add_control_flags(parser: Parser) -> None:
+def parse_options(
+    name: str, parser: Parser, options: type, argv: Sequence[str], beside: tuple[str, ...]
+) -> tuple[argparse.Namespace, dict[str, Any]]:
+    """The head of every subcommand: what was parsed, and every option's value by name.
+
+    Args:
+        name: The subcommand.
+        parser: Knows the subcommand's own arguments; flags of its options and of control are added.
+        options: The dataclass of its options.
+        argv: Its arguments.
+        beside: Keys that its configuration may hold beside the options.
+
+    Raises:
+        OptionError: A flag or option that does not exist, or a wrong value.
+    """
+    specs = option_specs(options)
+    add_flags(parser, specs, f"options of data {name}")
+    _add_control_flags(parser)
+    found = parser.parse(argv)
+    return found, resolve_flags(specs, found, f"data {name}", extra=beside)
+
+
+def refuse_no_paths(name: str, found: argparse.Namespace, needs: str) -> None:
+    """Refuse a subcommand that was given nothing to read.
+
+    Raises:
+        OptionError: There are no paths; says what the subcommand ``needs``.
+    """
+    if not found.paths:
+        raise OptionError(f"atomml data {name} needs {needs}.")
+
+
+def _add_control_flags(parser: Parser) -> None:
     """How a subcommand behaves; none of it is an option of what it does."""
     group = parser.add_argument_group("the command itself")
     group.add_argument("--config", metavar="FILE.yaml", help="options from a file")
@@ -91,13 +123,8 @@ def run_import(name: str, argv: Sequence[str]) -> int:
     parser.add_argument("paths", nargs="*", metavar="PATH", help="files, folders, patterns")
     parser.add_argument("--to", metavar="SET.lmdb", help="the store to write")
     parser.add_argument("--dry-run", action="store_true", help="list what would be read; write nothing")
-    specs = option_specs(ImportOptions)
-    add_flags(parser, specs, "options of data import")
-    add_control_flags(parser)
-    found = parser.parse(argv)
-    values = resolve_flags(specs, found, "data import", extra=("paths", "to"))
-    if not found.paths:
-        raise OptionError("atomml data import needs paths: name files or folders.")
+    found, values = parse_options(name, parser, ImportOptions, argv, beside=("paths", "to"))
+    refuse_no_paths(name, found, "paths: name files or folders")
     if found.dry_run:
         return _plan(found, values["format"])
     if not found.to:
@@ -185,13 +212,8 @@ def run_split(name: str, argv: Sequence[str]) -> int:
     )
     parser.add_argument("paths", nargs="*", metavar="FILE", help="stores and files; one set together")
     parser.add_argument("--to", metavar="FOLDER", help="where the sets go")
-    specs = option_specs(SplitOptions)
-    add_flags(parser, specs, "options of data split")
-    add_control_flags(parser)
-    found = parser.parse(argv)
-    values = resolve_flags(specs, found, "data split", extra=("paths", "to"))
-    if not found.paths:
-        raise OptionError("atomml data split needs a set: name a store or a file.")
+    found, values = parse_options(name, parser, SplitOptions, argv, beside=("paths", "to"))
+    refuse_no_paths(name, found, "a set: name a store or a file")
     if not found.to:
         raise OptionError("Say where the sets go with --to FOLDER.")
     from atomml.cli.display import logging_to_stderr

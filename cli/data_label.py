@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from atomml.cli.data import EXIT_WITH_FAILURES, add_control_flags
-from atomml.cli.parsing import Parser, add_flags, layers_of, resolve_flags
-from atomml.config import option_specs
+from atomml.cli.data import EXIT_WITH_FAILURES, parse_options, refuse_no_paths
+from atomml.cli.parsing import Parser, layers_of
 from atomml.errors import OptionError
 
 __all__ = ["run_label"]
@@ -32,16 +31,11 @@ def run_label(name: str, argv: Sequence[str]) -> int:
     parser.add_argument("--resume", action="store_true", help="go on in the folder of an interrupted run")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier run and its set")
     parser.add_argument("--dry-run", action="store_true", help="read and check all, compute nothing")
-    specs = option_specs(DataLabelOptions)
-    add_flags(parser, specs, "options of data label")
-    add_control_flags(parser)
-    found = parser.parse(argv)
-    values = resolve_flags(specs, found, "data label", extra=("structures", "to"))
+    found, values = parse_options(name, parser, DataLabelOptions, argv, beside=("structures", "to"))
     for _, layer in layers_of(found, "data label"):  # what is not on the command line may be in the file
         found.paths = found.paths or [str(path) for path in layer.get("structures") or []]
         found.to = found.to or layer.get("to")
-    if not found.paths:
-        raise OptionError("atomml data label needs structures: name files.")
+    refuse_no_paths(name, found, "structures: name files")
     if found.dry_run:
         return _plan(found, DataLabelOptions(**values))
     if not found.to:
@@ -50,23 +44,18 @@ def run_label(name: str, argv: Sequence[str]) -> int:
 
 
 def _label(found: argparse.Namespace, values: dict[str, Any]) -> int:
-    from atomml.cli.display import Progress, logging_to_stderr, print_json
-    from atomml.run import listening
+    from atomml.cli.display import print_json, run_shown
     from atomml.workflows import label_data
 
-    progress = Progress("label", quiet=found.quiet or found.json)
-    with logging_to_stderr(found.quiet, found.debug), listening(progress):
-        try:
-            result = label_data(
-                found.paths,
-                to=found.to,
-                out=_folder(found, values["shard"]),
-                resume=found.resume,
-                overwrite=found.overwrite,
-                **values,
-            )
-        finally:
-            progress.close()
+    with run_shown("label", found):
+        result = label_data(
+            found.paths,
+            to=found.to,
+            out=_folder(found, values["shard"]),
+            resume=found.resume,
+            overwrite=found.overwrite,
+            **values,
+        )
     if found.json:
         print_json(result.summary)
     elif not found.quiet:

@@ -6,10 +6,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from atomml.cli.data import add_control_flags
-from atomml.cli.parsing import Parser, add_flags, resolve_flags
-from atomml.config import option_specs
-from atomml.errors import OptionError
+from atomml.cli.data import parse_options, refuse_no_paths
+from atomml.cli.parsing import Parser
 
 __all__ = ["run"]
 
@@ -27,13 +25,8 @@ def run(name: str, argv: Sequence[str]) -> int:
     parser.add_argument("paths", nargs="*", metavar="FILE", help="stores and files; one set together")
     parser.add_argument("--out", metavar="FOLDER", help="run folder; data-report-STEM if not given")
     parser.add_argument("--overwrite", action="store_true", help="replace the folder of an earlier run")
-    specs = option_specs(DataReportOptions)
-    add_flags(parser, specs, "options of data report")
-    add_control_flags(parser)
-    found = parser.parse(argv)
-    values = resolve_flags(specs, found, "data report", extra=("paths", "out"))
-    if not found.paths:
-        raise OptionError("atomml data report needs a set: name a store or a file.")
+    found, values = parse_options(name, parser, DataReportOptions, argv, beside=("paths", "out"))
+    refuse_no_paths(name, found, "a set: name a store or a file")
     from atomml.cli.display import logging_to_stderr, print_json, say
     from atomml.run import default_folder
     from atomml.workflows.data_report import report_data

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import logging
 import sys
 import time
@@ -9,7 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["Progress", "logging_to_stderr", "print_json", "print_results", "say", "table"]
+__all__ = ["Progress", "logging_to_stderr", "print_json", "print_results", "run_shown", "say", "table"]
 
 _PLAIN_INTERVAL_S = 5.0
 
@@ -99,6 +100,19 @@ def logging_to_stderr(quiet: bool, debug: bool) -> Iterator[None]:
         logger.removeHandler(handler)
         logger.setLevel(before[0])
         logger.propagate = before[1]
+
+
+@contextmanager
+def run_shown(title: str, flags: argparse.Namespace) -> Iterator[None]:
+    """Progress and log of whatever runs inside, as ``--quiet``, ``--json`` and ``--debug`` ask for."""
+    from atomml.run import listening
+
+    progress = Progress(title, quiet=flags.quiet or flags.json)
+    with logging_to_stderr(flags.quiet, flags.debug), listening(progress):
+        try:
+            yield
+        finally:
+            progress.close()
 
 
 def say(text: str) -> None:

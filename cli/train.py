@@ -107,18 +107,13 @@ def _given(found: argparse.Namespace, name: str) -> dict[str, Any]:
 
 
 def _carry_out(name: str, given: dict[str, Any], values: dict[str, Any], found: argparse.Namespace) -> int:
-    from atomml.cli.display import Progress, logging_to_stderr, print_json, print_results, say
-    from atomml.run import listening
+    from atomml.cli.display import print_json, print_results, run_shown, say
     from atomml.workflows import finetune, train
 
     function: Any = train if name == "train" else finetune
     given.setdefault("train", ())
-    progress = Progress(name, quiet=found.quiet or found.json)
-    with logging_to_stderr(found.quiet, found.debug), listening(progress):
-        try:
-            result = function(**given, resume=found.resume, overwrite=found.overwrite, **values)
-        finally:
-            progress.close()
+    with run_shown(name, found):
+        result = function(**given, resume=found.resume, overwrite=found.overwrite, **values)
     if not result.summary:  # a process beside the first one: that one says everything
         return 0
     if found.json:

@@ -222,16 +222,11 @@ def _structures(found: argparse.Namespace, name: str, reads_data: bool) -> list[
 
 
 def _carry_out(plan: Plan) -> int:
-    from atomml.cli.display import Progress, logging_to_stderr, print_json
-    from atomml.run import listening
+    from atomml.cli.display import print_json, run_shown
 
     flags = plan.flags
-    progress = Progress(plan.name, quiet=flags.quiet or flags.json)
-    with logging_to_stderr(flags.quiet, flags.debug), listening(progress):
-        try:
-            result = _call(plan)
-        finally:
-            progress.close()
+    with run_shown(plan.name, flags):
+        result = _call(plan)
     if flags.json:
         print_json(result.summary)
     elif not flags.quiet:

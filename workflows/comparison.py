@@ -17,6 +17,7 @@ from atomml.options import option
 from atomml.result import Result
 from atomml.run import RunFolder, open_run
 from atomml.workflows.inputs import check_covered, given_model, given_structure
+from atomml.workflows.run_record import finish_run
 
 __all__ = ["CompareOptions", "CompareResult", "compare"]
 
@@ -143,7 +144,6 @@ def _finish(
 ) -> None:
     for warning in [*result.warnings, *(f"{name} failed: {why}" for name, why in result.failed.items())]:
         run.warn(warning)
-    result.warnings = list(run.warnings)
     _tabulate(result)
     if result.rows:
         text = io.StringIO()
@@ -151,18 +151,8 @@ def _finish(
         writer.writeheader()
         writer.writerows(result.rows)
         write_atomic(run.file("comparison.csv"), text.getvalue())
-    result.summary = run.write_summary(
-        results=result.results(),
-        units=result.units(),
-        model={"name": ", ".join(str(model["name"]) for model in models), "sha256": None, "models": models},
-        inputs=[structure],
-        timing={"total_s": time.perf_counter() - started},
-        converged=result.converged,
-    )
-    if run.kept:
-        from atomml.report import render_run
-
-        render_run(run.path)
+    model = {"name": ", ".join(str(model["name"]) for model in models), "sha256": None, "models": models}
+    finish_run(run, result, model=model, inputs=[structure], seconds=time.perf_counter() - started)
 
 
 def _tabulate(result: CompareResult) -> None:

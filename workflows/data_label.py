@@ -9,12 +9,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atomml.config import as_config, build_options, option_units
+from atomml.config import as_config, build_options
 from atomml.errors import OptionError, RunFailedError
 from atomml.manifest import Manifest, Shard
 from atomml.result import Result
-from atomml.run import RunFolder, open_run
+from atomml.run import RunFolder
 from atomml.workflows.label_plan import DataLabelOptions, LabelPlan, input_records, place_of, plan_labels
+from atomml.workflows.run_record import finish_run, open_with_options
 
 if TYPE_CHECKING:
     from atomml.data.entry import Entry
@@ -84,15 +85,15 @@ def label_data(
     chosen = build_options(DataLabelOptions, (as_config(options) if options else {}) | overrides)
     plan = plan_labels(structures, chosen)
     target = _target(to, plan.shard, resume or overwrite)
-    config = {"structures": plan.names, "to": None if to is None else str(to)} | as_config(chosen)
-    with open_run(
+    with open_with_options(
         out,
-        command="data label",
-        config=config,
+        "data label",
+        chosen,
         resume=resume,
         overwrite=overwrite,
         may_change=("workers", "threads", "retries", "redo_failed", "max_cycle"),
-        units=option_units(DataLabelOptions),
+        structures=plan.names,
+        to=None if to is None else str(to),
     ) as run:
         return _Job(run, plan, target, executor).go()
 
@@ -111,6 +112,7 @@ class _Job:
         self.computed = self.n_done = 0
 
     def go(self) -> DataLabelResult:
+        """Label what is not labelled yet, then write the set."""
         from atomml.data.entry_files import write_entries
 
         self._warn_of_small_cells()
@@ -199,19 +201,7 @@ class _Job:
                 f"{result.n_failed} of {result.n_structures} structures have no label (failed.csv); the "
                 f"first is {worst['structure']}: {worst['error']}"
             )
-        result.warnings = list(run.warnings)
-        result.summary = run.write_summary(
-            results=result.results(),
-            units=result.units(),
-            model=None,
-            inputs=inputs,
-            timing={"total_s": time.perf_counter() - self.started},
-            converged=result.converged,
-        )
-        if run.kept:
-            from atomml.report import render_run
-
-            render_run(run.path)
+        finish_run(run, result, model=None, inputs=inputs, seconds=time.perf_counter() - self.started)
         if result.n_failed == result.n_structures > 0:
             raise RunFailedError(f"No structure could be labelled; the first: {result.failures[0]['error']}")
         return result

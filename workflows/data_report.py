@@ -11,13 +11,14 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atomml.config import as_config, build_options, option_units
+from atomml.config import build_options
 from atomml.data.label_keys import LabelKeys
 from atomml.errors import AtomMLError, OptionError
 from atomml.files import write_atomic
 from atomml.options import option
 from atomml.result import Result, quantity
-from atomml.run import RunFolder, open_run
+from atomml.run import RunFolder
+from atomml.workflows.run_record import finish_run, open_with_options
 
 if TYPE_CHECKING:
     from atomml.data.audit import Audit
@@ -107,36 +108,17 @@ def report_data(
     model = _model(chosen)
     started = time.perf_counter()
     names, entries, inputs, hidden = _opened(paths, chosen)
-    config = {"paths": names, **as_config(chosen)}
-    with open_run(
-        out,
-        command="data report",
-        config=config,
-        overwrite=overwrite,
-        units=option_units(DataReportOptions),
-    ) as run:
+    with open_with_options(out, "data report", chosen, overwrite=overwrite, paths=names) as run:
         evidence = gather(entries, chosen.sample)
         evidence = replace(evidence, unread={**evidence.unread, **hidden})
         found = Audit(judge(evidence, model), evidence)
         result = _result(found)
         result.folder = run.path if run.kept else None
         _say_what_was_sampled(run, evidence)
-        result.warnings = list(run.warnings)
         _write_tables(run, found)
         record = None if model is None else {"name": model.info.name, "sha256": model.info.sha256 or None}
-        result.summary = run.write_summary(
-            results=result.results(),
-            units=result.units(),
-            model=record,
-            inputs=inputs,
-            timing={"total_s": time.perf_counter() - started},
-            converged=result.converged,
-            findings=result.findings,
-        )
-        if run.kept:
-            from atomml.report import render_run
-
-            render_run(run.path)
+        seconds = time.perf_counter() - started
+        finish_run(run, result, model=record, inputs=inputs, seconds=seconds, findings=result.findings)
     return result
 
 

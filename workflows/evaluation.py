@@ -12,12 +12,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atomml.config import as_config, build_options, option_units
+from atomml.config import build_options
 from atomml.data.label_keys import LabelKeys
 from atomml.errors import AtomMLError, FileFormatError, InputError, OptionError, RunFailedError
 from atomml.options import option
 from atomml.result import Result, quantity
-from atomml.run import RunFolder, open_run, read_events
+from atomml.run import RunFolder, read_events
 from atomml.workflows.inputs import (
     DEFAULT_MODEL,
     GivenModel,
@@ -28,6 +28,7 @@ from atomml.workflows.inputs import (
 )
 from atomml.workflows.prediction_batches import BatchEvaluator
 from atomml.workflows.prediction_items import Item, batches
+from atomml.workflows.run_record import finish_run, open_with_options
 
 if TYPE_CHECKING:
     from atomml.data.entry import Entry
@@ -149,14 +150,17 @@ def evaluate(
     entries, names = _opened(data, chosen)
     if not any(entry.labels.names for entry in entries):
         raise InputError(f"{names[0]}: no structure has a label: say where they are with --energy-key.")
-    config = {"structures": names, "model": used.source, "dtype": dtype, "device": device, "seed": seed}
-    with open_run(
+    with open_with_options(
         out,
-        command="evaluate",
-        config=config | as_config(chosen),
+        "evaluate",
+        chosen,
         resume=resume,
         overwrite=overwrite,
-        units=option_units(EvaluateOptions),
+        structures=names,
+        model=used.source,
+        dtype=dtype,
+        device=device,
+        seed=seed,
     ) as run:
         finished = run.finished_summary() if run.resumed else None
         if finished is not None:
@@ -184,6 +188,7 @@ class _Job:
         self.n_refused = 0
 
     def go(self) -> EvaluationResult:
+        """Ask for every entry that an earlier run left, then sum up."""
         from atomml.workflows.evaluation_files import EvaluationFiles
 
         started = time.perf_counter()
@@ -281,19 +286,8 @@ class _Job:
         result.warnings = list(run.warnings)
         write_tables(run, record, result)
         others = {who: model.record() for who, model in self.models.items() if who != "model"}
-        result.summary = run.write_summary(
-            results=result.results(),
-            units=result.units(),
-            model=self.models["model"].record(),
-            inputs=getattr(self.entries, "sources", None) or [input_record(None)],
-            timing={"total_s": seconds},
-            converged=result.converged,
-            **others,
-        )
-        if run.kept:
-            from atomml.report import render_run
-
-            render_run(run.path)
+        inputs = getattr(self.entries, "sources", None) or [input_record(None)]
+        finish_run(run, result, model=self.models["model"].record(), inputs=inputs, seconds=seconds, **others)
         return result
 
 

@@ -211,6 +211,7 @@ class _Run:
         said = -_EVENT_INTERVAL_S
 
         def progress(step: int, of: int, row: Mapping[str, float]) -> None:
+            """An event now and then, however fast the steps are."""
             nonlocal said
             now = time.monotonic()
             if step == of or now - said >= _EVENT_INTERVAL_S:

@@ -127,6 +127,7 @@ class PredictionFiles(AppendedFiles):
         }
 
         def write(stream: Any) -> None:
+            """The parts as members of one npz archive."""
             with zipfile.ZipFile(stream, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
                 for name, shape in shapes.items():
                     _store(archive, name, self.paths[_PARTS[name]], shape)

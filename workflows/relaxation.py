@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atomml.config import as_config, build_options, option_units
+from atomml.config import as_config, build_options
 from atomml.errors import OptionError
 from atomml.files import write_atomic, write_atomic_with
 from atomml.options import option
 from atomml.result import Result, quantity
-from atomml.run import RunFolder, open_run
+from atomml.run import RunFolder
 from atomml.workflows.inputs import (
     DEFAULT_MODEL,
     GivenModel,
@@ -23,6 +23,7 @@ from atomml.workflows.inputs import (
     with_charge,
 )
 from atomml.workflows.relaxation_state import RelaxationFiles
+from atomml.workflows.run_record import finish_run, open_with_options
 
 if TYPE_CHECKING:
     import numpy as np
@@ -138,17 +139,20 @@ def relax(
     given = with_charge(given_structure(structure), chosen.charge, chosen.spin)
     check_relaxable(given, chosen)
     source = str(structure) if isinstance(structure, str | Path) else given.label
-    config = {"structure": source, "model": used.source, "dtype": dtype, "device": device, "seed": seed}
     warnings: list[str] = []
     check_covered(given, used, warnings.append, chosen.allow_charge_mismatch)
-    with open_run(
+    with open_with_options(
         out,
-        command="relax",
-        config=config | as_config(chosen),
+        "relax",
+        chosen,
         resume=resume,
         overwrite=overwrite,
         may_change=("steps",),
-        units=option_units(RelaxOptions),
+        structure=source,
+        model=used.source,
+        dtype=dtype,
+        device=device,
+        seed=seed,
     ) as run:
         for warning in warnings:
             run.warn(warning)
@@ -197,6 +201,7 @@ class _Relaxation:
         self.first_energy = 0.0
 
     def go(self) -> RelaxResult:
+        """Step until converged or out of steps, then write what came of it."""
         started = time.perf_counter()
         self._warn_of_precision()
         files = RelaxationFiles(self.run)
@@ -279,18 +284,7 @@ class _Relaxation:
             from ase.io import write
 
             write_atomic_with(run.file("relaxed.cif"), lambda stream: write(stream, relaxed, format="cif"))
-        result.summary = run.write_summary(
-            results=result.results(),
-            units=result.units(),
-            model=self.model.record(),
-            inputs=[self.given.record()],
-            timing={"total_s": seconds},
-            converged=converged,
-        )
-        if run.kept:
-            from atomml.report import render_run
-
-            render_run(run.path)
+        finish_run(run, result, model=self.model.record(), inputs=[self.given.record()], seconds=seconds)
         return result
 
     def _result(self, step: int, converged: bool) -> RelaxResult:
@@ -312,7 +306,6 @@ class _Relaxation:
             max_displacement=_max_displacement(start, atoms),
             n_steps=step,
             converged=converged,
-            warnings=list(self.run.warnings),
             folder=self.run.path if self.run.kept else None,
         )
         if volume is not None:

@@ -10,11 +10,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from atomml.config import as_config, build_options, option_units
+from atomml.config import build_options
 from atomml.errors import AtomMLError, InputError
 from atomml.files import write_atomic
 from atomml.result import Result
-from atomml.run import RunFolder, open_run
+from atomml.run import RunFolder
 from atomml.workflows.inputs import (
     DEFAULT_MODEL,
     GivenModel,
@@ -28,6 +28,7 @@ from atomml.workflows.inputs import (
     with_charge,
 )
 from atomml.workflows.relaxation import RelaxOptions, RelaxResult, check_relaxable, relax
+from atomml.workflows.run_record import finish_run, open_with_options
 
 __all__ = ["RelaxManyResult", "relax_many"]
 
@@ -102,15 +103,18 @@ def relax_many(
         check_covered(one, used, lambda _: None, chosen.allow_charge_mismatch)
         check_relaxable(one, chosen)
     names = [str(entry) if isinstance(entry, str | Path) else "structure" for entry in structures]
-    config = {"structures": names, "model": used.source, "dtype": dtype, "device": device, "seed": seed}
-    with open_run(
+    with open_with_options(
         out,
-        command="relax",
-        config=config | as_config(chosen),
+        "relax",
+        chosen,
         resume=resume,
         overwrite=overwrite,
         may_change=("steps",),
-        units=option_units(RelaxOptions),
+        structures=names,
+        model=used.source,
+        dtype=dtype,
+        device=device,
+        seed=seed,
     ) as run:
         return _relax_each(run, given, used, chosen)
 
@@ -136,7 +140,8 @@ def _relax_each(
             "structure", step=number + 1, of=len(given), name=name, converged=bool(found and found.converged)
         )
     result.converged = result.n_converged == result.n_structures
-    _finish(run, result, given, model, time.perf_counter() - started)
+    inputs = [input_record(path) for path in dict.fromkeys(one.path for one in given)]
+    finish_run(run, result, model=model.record(), inputs=inputs, seconds=time.perf_counter() - started)
     return result
 
 
@@ -176,25 +181,6 @@ def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(path, text.getvalue())
-
-
-def _finish(
-    run: RunFolder, result: RelaxManyResult, given: list[GivenStructure], model: GivenModel, seconds: float
-) -> None:
-    result.warnings = list(run.warnings)
-    paths = dict.fromkeys(one.path for one in given)
-    result.summary = run.write_summary(
-        results=result.results(),
-        units=result.units(),
-        model=model.record(),
-        inputs=[input_record(path) for path in paths],
-        timing={"total_s": seconds},
-        converged=result.converged,
-    )
-    if run.kept:
-        from atomml.report import render_run
-
-        render_run(run.path)
 
 
 def _all(structures: Sequence[Any]) -> list[GivenStructure]:

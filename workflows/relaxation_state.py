@@ -123,7 +123,7 @@ def _is_state(value: Any) -> bool:
         return value.dtype.kind in "fiub"
     if isinstance(value, list):
         return all(_is_state(item) for item in value)
-    return type(value).__module__.startswith("ase.optimize") and type(value).__name__.endswith("Method")
+    return type(value).__module__.startswith("ase.") and type(value).__name__.endswith("Method")
 
 
 def _pack(value: Any, name: str, arrays: Arrays) -> Any:

@@ -12,11 +12,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from atomml.config import as_config, build_options, option_units
+from atomml.config import build_options
 from atomml.errors import AtomMLError, FileFormatError, InputError
 from atomml.options import option
 from atomml.result import Result, quantity
-from atomml.run import RunFolder, open_run
+from atomml.run import RunFolder
 from atomml.workflows.inputs import (
     DEFAULT_MODEL,
     GivenModel,
@@ -32,6 +32,7 @@ from atomml.workflows.inputs import (
 from atomml.workflows.prediction_batches import BatchEvaluator
 from atomml.workflows.prediction_files import PredictionFiles, read_rows, row_of
 from atomml.workflows.prediction_items import Item, batches, items_of
+from atomml.workflows.run_record import open_with_options, render_kept, write_result
 
 __all__ = ["PredictOptions", "PredictResult", "predict"]
 
@@ -118,15 +119,18 @@ def predict(
     sources = _sources(structures)
     used = given_model(model, dtype=dtype, device=device)
     names = [source if isinstance(source, str) else "structure" for source in sources]
-    config = {"structures": names, "model": used.source, "dtype": dtype, "device": device, "seed": seed}
     total = _survey(sources, used, chosen)
-    with open_run(
+    with open_with_options(
         out,
-        command="predict",
-        config=config | as_config(chosen),
+        "predict",
+        chosen,
         resume=resume,
         overwrite=overwrite,
-        units=option_units(PredictOptions),
+        structures=names,
+        model=used.source,
+        dtype=dtype,
+        device=device,
+        seed=seed,
     ) as run:
         finished = run.finished_summary() if run.resumed else None
         return _from_summary(run, finished) if finished else _Job(run, used, chosen, total).go(sources)
@@ -142,6 +146,7 @@ class _Job:
         self.evaluator = BatchEvaluator(model, options.features)
 
     def go(self, sources: list[Any]) -> PredictResult:
+        """Evaluate what an earlier run left, then sum up."""
         started = time.perf_counter()
         skip = self.files.done
         try:
@@ -172,7 +177,8 @@ class _Job:
             raise
         except AtomMLError as error:
             names = ", ".join(f"{item.source} frame {item.frame}" for item in good[:3])
-            raise type(error)(f"{error} (in the batch that starts with {names}).") from error
+            told = str(error).rstrip(".")
+            raise type(error)(f"{told} (in the batch that starts with {names}).") from error
 
     def _write(self, batch: list[Item]) -> None:
         from atomml.data.structures import extxyz_frame
@@ -217,22 +223,11 @@ class _Job:
             result.rows = read_rows(run.path, _SHOWN)
         _fill_from_single(result)
         result.converged = result.n_failed == 0
-        result.warnings = list(run.warnings)
         files = dict.fromkeys(str(split_index(s)[0]) for s in sources if isinstance(s, str))
         inputs = [input_record(Path(name)) for name in files] or [input_record(None)]
-        result.summary = run.write_summary(
-            results=result.results(),
-            units=result.units(),
-            model=self.model.record(),
-            inputs=inputs,
-            timing={"total_s": seconds},
-            converged=result.converged,
-        )
+        write_result(run, result, model=self.model.record(), inputs=inputs, seconds=seconds)
         self.files.discard_parts()
-        if run.kept:
-            from atomml.report import render_run
-
-            render_run(run.path)
+        render_kept(run)
 
 
 def _from_summary(run: RunFolder, summary: dict[str, Any]) -> PredictResult:

@@ -58,6 +58,7 @@ def write_entries(
     count = 0
 
     def write(stream: Any) -> None:
+        """Each entry as a frame, counted."""
         nonlocal count
         for entry in entries:
             stream.write(entry_frame(entry).encode())

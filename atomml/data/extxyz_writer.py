@@ -35,6 +35,7 @@ def write_structures(path: Path, structures: Iterable[Atoms]) -> None:
     """Write structures, with their calculators' stored results, to an extended XYZ file, atomically."""
 
     def write(stream: Any) -> None:
+        """Each structure as a frame."""
         for atoms in structures:
             stream.write(extxyz_frame(atoms).encode())
 

@@ -7,7 +7,7 @@ blind to what needs angles; good for finding structures that are nearly the same
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,43 +17,89 @@ from atomml.graph.neighbours import complete_cell, find_edges
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["CUTOFF", "N_FEATURES", "structure_fingerprint"]
+__all__ = [
+    "N_FEATURES",
+    "REACH",
+    "NeighbourPairs",
+    "element_weights",
+    "fade",
+    "fingerprint_of_pairs",
+    "pairs_within",
+    "structure_fingerprint",
+]
 
-CUTOFF = 5.0
+REACH = 5.0
 """Å; how far an atom sees."""
 
-_CENTRES = np.linspace(0.8, 4.4, 7)  # Å; a spacing of 0.6 Å with the width below leaves no gap
+_CENTRES = np.array([1.2, 2.0, 2.8, 3.6, 4.4])  # Å
 _WIDTH = 0.5  # Å
 
 N_FEATURES = 3 * len(_CENTRES)
 """Length of a fingerprint."""
 
+Floats = NDArray[np.float64]
 
-def structure_fingerprint(atoms: Atoms) -> NDArray[np.float64]:
+
+class NeighbourPairs(NamedTuple):
+    """NeighbourPairs of atoms that are closer than a cutoff; each is there in both directions.
+
+    Attributes:
+        centre: ``(n_pairs,)`` index of an atom, ascending.
+        neighbour: ``(n_pairs,)`` index of the other.
+        vectors: ``(n_pairs, 3)`` from one to the other, Å.
+        shift: ``(n_pairs, 3)`` cells that the neighbour lies away.
+    """
+
+    centre: NDArray[np.int64]
+    neighbour: NDArray[np.int64]
+    vectors: Floats
+    shift: NDArray[np.int32]
+
+
+def pairs_within(positions: Floats, cell: Floats, pbc: NDArray[np.bool_], cutoff: float) -> NeighbourPairs:
+    """All pairs of ``(n_atoms, 3)`` positions (Å) in a ``(3, 3)`` cell (Å).
+
+    Raises:
+        StructureError: A flat periodic cell.
+    """
+    box = complete_cell(cell, pbc)
+    edges = find_edges(positions, box, pbc, cutoff)
+    i, j = edges.index
+    return NeighbourPairs(i, j, positions[j] - positions[i] + edges.shift @ box, edges.shift)
+
+
+def structure_fingerprint(atoms: Atoms) -> Floats:
     """``(N_FEATURES,)`` of a structure, without unit; continuous in the positions and the cell.
 
-    A displacement of each atom by 0.01 Å at random changes it by 0.001 of its length in a crystal,
-    and by 0.004 in a small molecule.
+    Raises:
+        StructureError: A flat periodic cell.
     """
-    pbc = np.asarray(atoms.pbc, dtype=bool)
     positions = np.asarray(atoms.positions, dtype=np.float64)
-    cell = complete_cell(np.asarray(atoms.cell.array, dtype=np.float64), pbc)
-    edges = find_edges(positions, cell, pbc, CUTOFF)
-    i, j = edges.index
-    lengths = np.linalg.norm(positions[j] - positions[i] + edges.shift @ cell, axis=1)
-    fade = 0.5 * (1.0 + np.cos(np.pi * np.minimum(lengths / CUTOFF, 1.0)))
-    shells = np.exp(-(((lengths[:, None] - _CENTRES) / _WIDTH) ** 2)) * fade[:, None]
-    weights = _element_weights(np.asarray(atoms.numbers))
-    n_atoms = len(positions)
-    plain, coloured = np.zeros((n_atoms, len(_CENTRES))), np.zeros((n_atoms, len(_CENTRES)))
+    cell, pbc = np.asarray(atoms.cell.array, dtype=np.float64), np.asarray(atoms.pbc, dtype=bool)
+    pairs = pairs_within(positions, cell, pbc, REACH)
+    return fingerprint_of_pairs(np.asarray(atoms.numbers), pairs, np.linalg.norm(pairs.vectors, axis=1))
+
+
+def fingerprint_of_pairs(numbers: NDArray[np.int64], pairs: NeighbourPairs, lengths: Floats) -> Floats:
+    """``(N_FEATURES,)`` from the pairs within :data:`REACH` and their ``(n_pairs,)`` lengths, Å."""
+    weights = element_weights(numbers)
+    shells = np.exp(-(((lengths[:, None] - _CENTRES) / _WIDTH) ** 2)) * fade(lengths)[:, None]
+    plain = shells.sum(axis=0) / len(numbers)
+    coloured = np.zeros((len(numbers), len(_CENTRES)))
     for k in range(len(_CENTRES)):
-        plain[:, k] = np.bincount(i, shells[:, k], minlength=n_atoms)
-        coloured[:, k] = np.bincount(i, shells[:, k] * weights[j], minlength=n_atoms)
-    return np.concatenate(
-        [plain.mean(axis=0), (weights[:, None] * coloured).mean(axis=0), (coloured**2).mean(axis=0) ** 0.5]
-    )
+        coloured[:, k] = np.bincount(
+            pairs.centre, weights[pairs.neighbour] * shells[:, k], minlength=len(numbers)
+        )
+    crossed = (weights[:, None] * coloured).mean(axis=0)
+    spread = np.sqrt((coloured**2).mean(axis=0))
+    return np.concatenate([plain, crossed, spread])
 
 
-def _element_weights(numbers: NDArray[np.int64]) -> NDArray[np.float64]:
-    """Between 0.5 and 1.5; multiples of the golden ratio keep all elements apart."""
-    return 0.5 + np.mod(numbers * 0.6180339887498949, 1.0)
+def fade(lengths: Floats) -> Floats:
+    """From 1 at no distance to 0 at :data:`REACH`, smooth at both ends (Behler, eq. 4)."""
+    return 0.5 * (1 + np.cos(np.pi * np.minimum(lengths / REACH, 1.0)))
+
+
+def element_weights(numbers: NDArray[np.int64]) -> Floats:
+    """Between 0.75 and 1.25 for each atomic number; multiples of the golden ratio keep elements apart."""
+    return 0.75 + 0.5 * np.modf(numbers * 0.6180339887498949)[0]

@@ -23,6 +23,7 @@ class _Running:
         self.low, self.high = math.inf, -math.inf
 
     def add(self, value: float) -> None:
+        """Take one more value (Welford, Technometrics 4, 419, 1962)."""
         self.n += 1
         change = value - self.mean
         self.mean += change / self.n
@@ -30,6 +31,7 @@ class _Running:
         self.low, self.high = min(self.low, value), max(self.high, value)
 
     def summary(self) -> dict[str, float | int]:
+        """Number, mean, standard deviation and range of what was added."""
         return {
             "n": self.n,
             "mean": self.mean,

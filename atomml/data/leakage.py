@@ -17,8 +17,9 @@ __all__ = ["NEAR", "Leak", "find_leaks"]
 NEAR = 1e-3
 """Distance of two fingerprints over their length, below which structures count as nearly the same.
 
-Measured: atoms of silicon and molybdenum that are moved at random by 0.01 Å lie 7e-4 apart, those
-of acetylacetone, moved by 0.003 Å, 1.6e-3; neighbours in its dynamics at 300 K 4e-3 and more.
+Medians measured: silicon and molybdenum whose atoms are each moved by 0.01 Å in random directions
+lie 7e-4 and 5e-4 from where they were; acetylacetone, moved by 0.003 Å, 7e-4, by 0.01 Å 2e-3.
+Neighbours in its dynamics at 300 K lie 4e-3 apart and more.
 """
 
 

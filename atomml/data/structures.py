@@ -99,13 +99,16 @@ class _Selection:
         self._step = step or wanted.step or 1
 
     def holds(self, position: int) -> bool:
+        """Whether the frame at this position is chosen."""
         inside = position >= self._start and (self._stop is None or position < self._stop)
         return inside and (position - self._start) % self._step == 0
 
     def is_past(self, position: int) -> bool:
+        """Whether nothing after this position is chosen."""
         return self._stop is not None and position + 1 >= self._stop
 
     def holds_any_of(self, n_frames: int) -> bool:
+        """Whether a file of so many frames has a chosen one."""
         return any(self.holds(position) for position in range(n_frames))
 
 

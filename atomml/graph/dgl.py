@@ -122,6 +122,7 @@ def _mark_batch(result: Any, graph: AtomGraph, is_bond: Tensor, first: Tensor) -
     ones = torch.ones(graph.n_graphs, dtype=torch.int64, device=graph.device)
 
     def count(owner: Tensor) -> Tensor:
+        """How many of these rows each graph owns."""
         return torch.bincount(owner, minlength=graph.n_graphs)
 
     atoms = count(graph.batch)

@@ -44,6 +44,7 @@ def _power_of_two(typingctx: Any, exponent: Any) -> Any:
     single = exponent == types.float32
 
     def emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
+        """The exponent's bits, set by shift."""
         word = ir.IntType(32 if single else 64)
         bias, shift = (127, 23) if single else (1023, 52)
         whole = builder.fptosi(arguments[0], word)
@@ -71,6 +72,7 @@ def _exponential(x: Any) -> Any:
         one = np.float32(1.0)
 
         def single(x: Any) -> Any:
+            """exp(x) in float32."""
             x = min(max(x, -limit), limit)
             n = np.floor(x * log2e + half)
             r = (x - n * high) - n * low
@@ -82,6 +84,7 @@ def _exponential(x: Any) -> Any:
     d2, d3, d4, d5, d6, d7, d8, d9, d10, d11, d12, d13 = _EXP64[2:]
 
     def double(x: Any) -> Any:
+        """exp(x) in float64."""
         x = min(max(x, -700.0), 700.0)
         n = np.floor(x * _LOG2E + 0.5)
         r = (x - n * high64) - n * low64
@@ -103,6 +106,7 @@ def _sigmoid(x: Any) -> Any:
     one = np.float32(1.0) if x == types.float32 else np.float64(1.0)
 
     def typed(x: Any) -> Any:
+        """1 / (1 + exp(-x)) in the type of its argument."""
         return one / (one + exponential(-x))
 
     return typed
@@ -210,16 +214,16 @@ def gate_backward(
     message: Any,
     back: Any,
 ) -> None:
-    """The way back through :func:`gate_forward`, whose arguments it shares.
+    """The way back through :func:`gate_forward`.
 
     Args:
         gradient: ``(>= n_rows, c)`` with respect to the message.
         n_rows: Rows of the block.
-        scale: As there.
-        shift: As there.
-        normed: As there.
-        row: As there.
-        inverse: As there.
+        scale: ``(2c,)`` of the layer norms.
+        shift: ``(2c,)`` of the layer norms.
+        normed: ``(n, 2c)`` normalised rows, as the way forwards left them.
+        row: First row of the block in ``normed`` and ``inverse``.
+        inverse: ``(n, 2)`` 1 / standard deviation of core and gate.
         message: ``(>= n_rows, c)`` the message again, recomputed on the way.
         back: ``(>= n_rows, 2c)`` gradient with respect to the centred rows; its mean is taken
             off by the centred weights.

@@ -98,12 +98,12 @@ def gate_duals_backward(
     scale_gradient: Any,
     shift_gradient: Any,
 ) -> None:
-    """The way back through :func:`gate_duals`, whose arguments it shares.
+    """The way back through :func:`gate_duals`.
 
     Args:
-        y: As there.
-        scale: As there.
-        shift: As there.
+        y: ``(2 * HALF, 2c)`` core and gate as they went in, centred; values, then tangents.
+        scale: ``(2c,)`` of the layer norms.
+        shift: ``(2c,)`` of the layer norms.
         gradient: ``(2 * HALF, c)`` with respect to the message.
         message: ``(2 * HALF, c)`` the message again, recomputed on the way.
         back: ``(2 * HALF, 2c)`` gradient with respect to ``y``; its mean is taken off by the

@@ -84,6 +84,7 @@ def _fresh(typingctx: Any, array: Any, index: Any) -> Any:
     """``array[index]`` of int64, read from memory each time: another thread may have written it."""
 
     def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        """One atomic load, which no later read may overtake."""
         view = context.make_array(signature.args[0])(context, builder, values[0])
         return builder.load_atomic(builder.gep(view.data, [values[1]]), "acquire", 8)
 

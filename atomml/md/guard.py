@@ -158,6 +158,7 @@ class _ClosePairs:
         self._squared: Array = np.empty(0)
 
     def check(self, system: System) -> None:
+        """Refuse a pair that is closer than allowed."""
         if self._cutoff == _SKIN:  # switched off by --min-distance 0
             return
         if self._positions is None or self._strayed(system):

@@ -15,6 +15,7 @@ class _SegmentSum(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, index: Tensor, n_segments: int) -> Tensor:
+        """The sums ``(n_segments, ...)``."""
         ctx.save_for_backward(index)
         if values.device.type == "cpu":  # one thread adds in order
             total = values.new_zeros((n_segments, *values.shape[1:]))
@@ -25,6 +26,7 @@ class _SegmentSum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None, None]:
+        """The gradient of a row is that of its segment."""
         (index,) = ctx.saved_tensors
         return gather(gradients[0], index), None, None
 
@@ -34,12 +36,14 @@ class _Gather(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, index: Tensor) -> Tensor:
+        """The rows ``values[index]``."""
         ctx.save_for_backward(index)
         ctx.n_rows = values.shape[0]
         return values.index_select(0, index)
 
     @staticmethod
     def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        """The gradient of a source is the sum over the rows that read it."""
         (index,) = ctx.saved_tensors
         return segment_sum(gradients[0], index, ctx.n_rows), None
 

@@ -125,6 +125,7 @@ def law(
     """
 
     def register(check: Check) -> Check:
+        """Add the check under its name."""
         name = getattr(check, "__name__", "")
         if (kind, name) in _LAWS:
             raise ValueError(f"there is already a law named {name} for {kind} models")

@@ -71,6 +71,7 @@ def _virial(sign: float) -> Callable[[Entries], Entries]:
 
 def _both(*plants: Callable[[Entries], Entries]) -> Callable[[Entries], Entries]:
     def plant(entries: Entries) -> Entries:
+        """One mistake after the other."""
         for one in plants:
             entries = one(entries)
         return entries
@@ -87,6 +88,7 @@ def _moved(change: Callable[[Atoms, int], Any]) -> Callable[[Entries], Entries]:
     """Structures changed in place, on copies."""
 
     def plant(entries: Entries) -> Entries:
+        """Copies whose structures are changed."""
         changed = []
         for k, entry in enumerate(entries):
             atoms = entry.atoms.copy()
@@ -107,6 +109,7 @@ def _turned(seeds: Callable[[int], int]) -> Callable[[Entries], Entries]:
     """Cells, positions and forces turned, stress tensors not: what happened to mlearn's."""
 
     def plant(entries: Entries) -> Entries:
+        """Structures and forces turned, each entry by a rotation of its own; stress left as it was."""
         changed = []
         for k, entry in enumerate(entries):
             turn, atoms = _rotation(seeds(k)), entry.atoms.copy()
@@ -123,6 +126,7 @@ def _hidden(label: str, key: str) -> Callable[[Entries], Entries]:
     """A label that stands under a key which nobody read."""
 
     def plant(entries: Entries) -> Entries:
+        """The label moved to another key."""
         changed = []
         for entry in entries:
             atoms, value = entry.atoms.copy(), getattr(entry.labels, label)
@@ -155,6 +159,7 @@ def _atom(symbol: str, energy: float) -> tuple[Any, float]:
 
 def _isolated(energies: dict[str, float], again: float = 0.0) -> Callable[[Entries], Entries]:
     def plant(entries: Entries) -> Entries:
+        """The set and isolated atoms after it."""
         atoms = [_atom(symbol, energy) for symbol, energy in energies.items()]
         if again:
             first = next(iter(energies))

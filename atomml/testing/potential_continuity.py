@@ -47,6 +47,7 @@ def _triple(numbers: list[int], cutoff: float) -> Crossing:
     slant = np.array([0.48, 0.64, 0.6])
 
     def at(amount: float) -> Atoms:
+        """The third atom so many Å beyond the cutoff."""
         places = [np.zeros(3), [0.0, 0.0, bond], (cutoff + amount) * slant]
         return Atoms(numbers=[*numbers, numbers[0]], positions=places)
 
@@ -63,6 +64,7 @@ def _in_crystal(crystal: Atoms, cutoff: float) -> Crossing:
     missing = cutoff - lengths[atom, shift]
 
     def at(amount: float) -> Atoms:
+        """The neighbour so many Å beyond where it is missed."""
         copy = crystal.copy()
         copy.positions[atom + 1] += (missing + amount) * unit
         return copy

@@ -43,6 +43,7 @@ def _slopes(subject: PotentialSubject, moved: list[Callable[[float], Atoms]], st
 
 def _displaced(atoms: Atoms, direction: Floats) -> Callable[[float], Atoms]:
     def at(amount: float) -> Atoms:
+        """Positions moved by so much of the direction."""
         copy = atoms.copy()
         copy.positions += amount * direction
         return copy
@@ -52,6 +53,7 @@ def _displaced(atoms: Atoms, direction: Floats) -> Callable[[float], Atoms]:
 
 def _strained(atoms: Atoms, strain: Floats) -> Callable[[float], Atoms]:
     def at(amount: float) -> Atoms:
+        """Cell and positions deformed by so much of the strain."""
         copy = atoms.copy()
         deformation = np.eye(3) + amount * strain
         copy.set_cell(copy.cell.array @ deformation, scale_atoms=False)

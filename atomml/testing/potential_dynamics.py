@@ -69,6 +69,7 @@ def _verlet(subject: PotentialSubject, atoms: Atoms, timestep: float, steps: int
     builder = GraphBuilder.for_model(subject.model, skin=1.0, angles=angles)
 
     def evaluate() -> tuple[float, Floats]:
+        """Energy (eV) and forces (eV/Å) where the atoms are now."""
         prediction = subject.model.predict(builder(atoms), stress=False)
         assert prediction.forces is not None
         return float(prediction.energy), prediction.forces.cpu().numpy()

@@ -79,6 +79,7 @@ def scaled_to_minimum(atoms: Atoms, energy: EnergyPerAtom, step: float = 1.06, m
     """
 
     def at(power: int) -> Atoms:
+        """The structure scaled by this power of the step."""
         copy = atoms.copy()
         copy.set_cell(copy.cell.array * step**power)
         copy.positions *= step**power

@@ -17,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atomml.data.audit.near_pairs import PairCollector, Pairs
-from atomml.data.audit.neighbourhood import N_FEATURES, Neighbourhood, neighbourhood
+from atomml.data.audit.neighbourhood import Neighbourhood, neighbourhood
+from atomml.data.fingerprint import N_FEATURES
 from atomml.errors import StructureError
 
 if TYPE_CHECKING:

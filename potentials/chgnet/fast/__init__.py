@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
-from atomml.potentials.chgnet.fast.engine import FastCHGNet, Geometry
+from atomml.potentials.chgnet.fast.path import FastCHGNet
+from atomml.potentials.chgnet.fast.topology import Geometry
 
 __all__ = ["FastCHGNet", "Geometry"]

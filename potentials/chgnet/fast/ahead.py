@@ -37,12 +37,14 @@ def compile_way_back(dtype: torch.dtype) -> list[str]:
     """Compile every kernel that the engine calls after the energies; returns their names."""
     from atomml.kernels.arena import Arena
     from atomml.potentials.chgnet.fast import engine, geometry
+    from atomml.potentials.chgnet.fast.weights import fold
     from atomml.potentials.chgnet.model import CHGNet
 
     done: list[str] = []
     wanted = False
 
     def compile_only(function: Kernel, bounds: list[int], *arguments: object) -> None:
+        """Stand in for :func:`run_ranges`: compile on the way back, run nothing."""
         if wanted:
             function.ready((*bounds[:2], *arguments))
             done.append(function.__name__)
@@ -52,7 +54,7 @@ def compile_way_back(dtype: torch.dtype) -> list[str]:
     for kernel in (geometry.topology, geometry.edge_vectors):
         vars(geometry)[kernel.__name__] = kernel.py_func
     model = CHGNet.fresh("none", (14,), {}).to(dtype)
-    run = engine._Run(engine.FastCHGNet(model).weights, Arena(), _pair(), model.config)
+    run = engine.Run(fold(model), Arena(), _pair(), model.config)
     run.forwards()
     wanted = True
     run.backwards()

@@ -7,90 +7,26 @@ the first-layer sums and normalised rows of each gated MLP, backwards recomputes
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from atomml.graph.atom_graph import AtomGraph
 from atomml.kernels.arena import Arena
-from atomml.kernels.gemm import BLOCK, TILE_ROWS
-from atomml.kernels.threads import run_ranges, split_evenly, split_weighted
-from atomml.model import Prediction, virial_to_stress
+from atomml.kernels.gemm import BLOCK
+from atomml.kernels.threads import run_ranges
 from atomml.potentials.chgnet.fast import angles as angle_kernels
 from atomml.potentials.chgnet.fast import atoms as atom_kernels
 from atomml.potentials.chgnet.fast import geometry
-from atomml.potentials.chgnet.fast.ahead import start_helper
-from atomml.potentials.chgnet.fast.weights import FoldedWeights, fold
-from atomml.potentials.chgnet.model import CHGNet, CHGNetConfig
+from atomml.potentials.chgnet.fast.bounds import Bounds
+from atomml.potentials.chgnet.fast.topology import Topology
+from atomml.potentials.chgnet.fast.weights import FoldedWeights
+from atomml.potentials.chgnet.model import CHGNetConfig
 
-__all__ = ["FastCHGNet", "Geometry", "Topology"]
+__all__ = ["Kept", "Run"]
 
 Array = NDArray[Any]
-
-PARTS_PER_THREAD = 3
-"""Ranges per thread: one that is disturbed, or has harder ranges, leaves its rest to the others."""
-
-TINY = 600
-"""Edges below which a phase is not split at all: calling for help costs more than it saves."""
-
-
-class Topology(NamedTuple):
-    """What :func:`geometry.topology` returns; see there."""
-
-    edge_start: Array
-    undirected: Array
-    primary: Array
-    short_of: Array
-    short_start: Array
-    short_edge: Array
-    short_reverse: Array
-    short_bond: Array
-    pair: Array
-    pair_bond: Array
-    angle_start: Array
-    angles: Array
-
-
-class Geometry(NamedTuple):
-    """Where the edges of a graph go.
-
-    Attributes:
-        vectors: ``(n_edges, 3)`` float64, Å.
-        distances: ``(n_edges,)`` float64, Å.
-        top: Bonds and angles.
-    """
-
-    vectors: Array
-    distances: Array
-    top: Topology
-
-
-@dataclass
-class Bounds:
-    """How each kind of work is split over threads."""
-
-    edges: list[int]
-    bonds: list[int]
-    pairs: list[int]
-    angles: list[int]
-    atoms_by_edges: list[int]
-    atoms_by_angles: list[int]
-
-    @classmethod
-    def of(cls, topology: Topology, n_edges: int) -> Bounds:
-        """Ranges of about equal work for the threads that torch may use."""
-        threads = torch.get_num_threads()
-        parts = 1 if threads == 1 or n_edges < TINY else PARTS_PER_THREAD * threads
-        return cls(
-            edges=split_evenly(n_edges, parts),
-            bonds=split_evenly(len(topology.primary), parts, BLOCK),
-            pairs=split_evenly(len(topology.pair), parts, TILE_ROWS),
-            angles=split_evenly(len(topology.angles), parts, BLOCK),
-            atoms_by_edges=split_weighted(topology.edge_start, parts),
-            atoms_by_angles=split_weighted(topology.angle_start + topology.edge_start // 8, parts),
-        )
 
 
 @dataclass
@@ -102,75 +38,19 @@ class Kept:
     inverse: Array
 
 
-class FastCHGNet:
-    """Energy, forces and stress of a CHGNet with layer norms on the CPU, without autograd.
+class Run:
+    """One evaluation: its arrays, the forward programme and the way back.
 
-    Args:
-        model: Its weights are folded as they are now.
+    Attributes:
+        numbers: ``(n_atoms,)`` atomic numbers.
+        vectors: ``(n_edges, 3)`` float64, Å.
+        distances: ``(n_edges,)`` float64, Å.
+        top: Bonds and angles.
+        energies: ``(n_atoms,)`` float64, eV, without the reference; after :meth:`forwards`, as what follows.
+        features: ``(n_atoms, c)`` of the readout.
+        magmoms: ``(n_atoms,)`` μB.
+        levels: ``(n_atoms, c)`` features of the atoms before the first layer and after each.
     """
-
-    def __init__(self, model: CHGNet) -> None:
-        start_helper(model.dtype)
-        self.config = model.config
-        self.weights = fold(model)
-        self._arenas: list[Arena] = []
-
-    @staticmethod
-    def supports(model: CHGNet) -> bool:
-        """Whether the kernels cover this model: on the CPU, with norms, without output biases."""
-        config = model.config
-        return (
-            model.device.type == "cpu"
-            and model.dtype in (torch.float32, torch.float64)
-            and config.norm
-            and not config.output_bias
-            and config.n_channels % 32 == 0
-            and config.n_layers > 2
-            and set(config.readout_widths) == {config.n_channels}
-        )
-
-    def refold(self, model: CHGNet) -> None:
-        """Take the model's weights as they are now."""
-        self.weights = fold(model)
-
-    def __call__(self, graph: AtomGraph, forces: bool, stress: bool) -> Prediction:
-        """The prediction; both derivatives come together, or none where neither is wanted."""
-        return self.with_geometry(graph, forces, stress)[0]
-
-    def with_geometry(self, graph: AtomGraph, forces: bool, stress: bool) -> tuple[Prediction, Geometry]:
-        """The prediction, and what was found of the graph on the way."""
-        arena = self._arenas.pop() if self._arenas else Arena()  # one for each thread that calls at once
-        try:
-            run = _Run(self.weights, arena, graph, self.config)
-            prediction = self._evaluate(run, graph, forces, stress)
-            return prediction, Geometry(run.vectors, run.distances, run.top)
-        finally:
-            self._arenas.append(arena)
-
-    def _evaluate(self, run: _Run, graph: AtomGraph, forces: bool, stress: bool) -> Prediction:
-        run.forwards()
-        site = torch.from_numpy(run.energies + self.weights.reference[run.numbers - 1])
-        total = torch.zeros(graph.n_graphs, dtype=torch.float64).index_add_(0, graph.batch, site)
-        # Not by torch's index_add, whose threads would linger on the processors that ours need next.
-        first_atoms = np.searchsorted(graph.batch.numpy(), np.arange(graph.n_graphs))
-        crystal = np.add.reduceat(run.features, first_atoms, axis=0)
-        force_array, virial = run.backwards() if forces or stress else (None, None)
-        strain_gradient = torch.zeros((graph.n_graphs, 3, 3), dtype=torch.float64)
-        if virial is not None:
-            strain_gradient.index_add_(0, graph.batch, torch.from_numpy(virial))
-        return Prediction(
-            energy=total,
-            site_energies=site,
-            forces=torch.from_numpy(force_array) if forces and force_array is not None else None,
-            stress=virial_to_stress(strain_gradient, graph) if stress else None,
-            magmoms=torch.from_numpy(run.magmoms),
-            atom_features=torch.from_numpy(run.levels[-2]),
-            crystal_features=torch.from_numpy(crystal),
-        )
-
-
-class _Run:
-    """One evaluation: its arrays, the forward programme and the way back."""
 
     def __init__(self, weights: FoldedWeights, arena: Arena, graph: AtomGraph, config: CHGNetConfig) -> None:
         arena.restart()

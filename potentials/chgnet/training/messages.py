@@ -69,22 +69,22 @@ def messages(
         stop: Part after the last.
         parts: ``(n_parts + 1,)`` first owner of each part.
         row_start: ``(n_owners + 1,)`` first row of each owner.
-        owner: ``(n_rows,)`` ascending.
-        a: ``(2, n, 2c)`` products of the first layer with three inputs; ``a`` has the bias.
-        b: Likewise.
-        d: Likewise.
-        ia: ``(n_rows,)`` which row of each.
-        ib: Likewise.
-        id_: Likewise.
+        owner: ``(n_rows,)`` whose each row is; ascending.
+        a: ``(2, n_a, 2c)`` products of the first layer with the first gathered input; has the bias.
+        ia: ``(n_rows,)`` which row of ``a`` each row reads.
+        b: ``(2, n_b, 2c)`` products with the second gathered input.
+        ib: ``(n_rows,)`` which row of ``b``.
+        d: ``(2, n_d, 2c)`` products with the third gathered input.
+        id_: ``(n_rows,)`` which row of ``d``.
         own: ``(2, n_rows, 2c)`` product with an input of the row itself; (2, 0, 2c) where there is none.
-        core: Panels of the second layers, centred.
-        gate: Likewise.
-        bias: ``(2c,)``.
-        scale: Likewise.
-        shift: Likewise.
-        weights: ``(2, n_weights, c)``.
+        core: Panels of the second layer of the core, centred over its outputs.
+        gate: Panels of the second layer of the gate, centred over its outputs.
+        bias: ``(2c,)`` of the second layers, core then gate.
+        scale: ``(2c,)`` of the layer norms.
+        shift: ``(2c,)`` of the layer norms.
+        weights: ``(2, n_weights, c)`` that messages are multiplied with.
         iw: ``(n_rows,)`` which row of the weights.
-        sums: ``(2, n_owners, c)`` the result.
+        sums: ``(2, n_owners, c)`` the result, written.
     """
     c = weights.shape[2]
     x = np.zeros((BLOCK, 2 * c), sums.dtype)
@@ -125,40 +125,40 @@ def messages_backward(
     weights: Any, iw: Any, sums_bar: Any,
     a_bar: Any, b_bar: Any, d_bar: Any, own_bar: Any, matrix_bar: Any, vector_bar: Any, weights_bar: Any,
 ) -> None:  # fmt: skip
-    """The way back through :func:`messages`, whose arguments it shares.
+    """The way back through :func:`messages`: from the gradient of the sums to that of every input.
 
     Args:
+        start: First part.
+        stop: Part after the last.
+        parts: ``(n_parts + 1,)`` first owner of each part.
         copies: ``(n_parts,)`` which copy of the gathered inputs' gradients a part adds to.
-        core_back: Panels of the transposed second layers.
-        gate_back: Likewise.
+        row_start: ``(n_owners + 1,)`` first row of each owner.
+        owner: ``(n_rows,)`` whose each row is; ascending.
+        a: ``(2, n_a, 2c)`` products of the first layer with the first gathered input; has the bias.
+        ia: ``(n_rows,)`` which row of ``a`` each row reads.
+        b: ``(2, n_b, 2c)`` products with the second gathered input.
+        ib: ``(n_rows,)`` which row of ``b``.
+        d: ``(2, n_d, 2c)`` products with the third gathered input.
+        id_: ``(n_rows,)`` which row of ``d``.
+        own: ``(2, n_rows, 2c)`` product with an input of the row itself; (2, 0, 2c) where there is none.
+        core: Panels of the second layer of the core, centred over its outputs.
+        gate: Panels of the second layer of the gate, centred over its outputs.
+        core_back: Panels of the transposed second layer of the core.
+        gate_back: Panels of the transposed second layer of the gate.
+        bias: ``(2c,)`` of the second layers, core then gate.
+        scale: ``(2c,)`` of the layer norms.
+        shift: ``(2c,)`` of the layer norms.
+        weights: ``(2, n_weights, c)`` that messages are multiplied with.
+        iw: ``(n_rows,)`` which row of the weights.
         sums_bar: ``(2, n_owners, c)`` gradient of the sums.
-        a_bar: ``(n_copies, 2, n, ...)`` gradients, added to.
-        b_bar: Likewise.
-        d_bar: Likewise.
-        weights_bar: Likewise.
-        own_bar: ``(2, n_rows, 2c)`` written.
+        a_bar: ``(n_copies, 2, n_a, 2c)`` gradient of ``a``, added to.
+        b_bar: ``(n_copies, 2, n_b, 2c)`` gradient of ``b``, added to.
+        d_bar: ``(n_copies, 2, n_d, 2c)`` gradient of ``d``, added to.
+        own_bar: ``(2, n_rows, 2c)`` gradient of ``own``, written.
         matrix_bar: ``(n_parts, 2, c + TILE_ROWS, c)`` gradients of core and gate, transposed: inputs first,
             in the first c rows; added to.
         vector_bar: ``(n_parts, 3, 2c)`` gradients of bias, scale and shift, added to.
-        start: As there.
-        stop: As there.
-        parts: As there.
-        row_start: As there.
-        owner: As there.
-        a: As there.
-        ia: As there.
-        b: As there.
-        ib: As there.
-        d: As there.
-        id_: As there.
-        own: As there.
-        core: As there.
-        gate: As there.
-        bias: As there.
-        scale: As there.
-        shift: As there.
-        weights: As there.
-        iw: As there.
+        weights_bar: ``(n_copies, 2, n_weights, c)`` gradient of the weights, added to.
     """
     c = weights.shape[2]
     x = np.zeros((BLOCK, 2 * c), sums_bar.dtype)
@@ -230,9 +230,23 @@ def gates(
     start: int, stop: int, parts: Any, row_start: Any,
     a: Any, ia: Any, b: Any, ib: Any, d: Any, id_: Any, own: Any, scale: Any, shift: Any, result: Any,
 ) -> None:  # fmt: skip
-    """A gated MLP without a hidden layer, first layer centred; arguments as in :func:`messages`.
+    """A gated MLP without a hidden layer for each row of parts ``start`` to ``stop``; first layer centred.
 
-    ``result`` (2, n_rows, c) is written.
+    Args:
+        start: First part.
+        stop: Part after the last.
+        parts: ``(n_parts + 1,)`` first owner of each part.
+        row_start: ``(n_owners + 1,)`` first row of each owner.
+        a: ``(2, n_a, 2c)`` products of the first layer with the first gathered input; has the bias.
+        ia: ``(n_rows,)`` which row of ``a`` each row reads.
+        b: ``(2, n_b, 2c)`` products with the second gathered input.
+        ib: ``(n_rows,)`` which row of ``b``.
+        d: ``(2, n_d, 2c)`` products with the third gathered input.
+        id_: ``(n_rows,)`` which row of ``d``.
+        own: ``(2, n_rows, 2c)`` product with an input of the row itself; (2, 0, 2c) where there is none.
+        scale: ``(2c,)`` of the layer norms.
+        shift: ``(2c,)`` of the layer norms.
+        result: ``(2, n_rows, c)`` values and tangents, written.
     """
     c = result.shape[2]
     y = np.zeros((BLOCK, 2 * c), result.dtype)
@@ -252,7 +266,30 @@ def gates_backward(
     a: Any, ia: Any, b: Any, ib: Any, d: Any, id_: Any, own: Any, scale: Any, shift: Any, result_bar: Any,
     a_bar: Any, b_bar: Any, d_bar: Any, own_bar: Any, vector_bar: Any,
 ) -> None:  # fmt: skip
-    """The way back through :func:`gates`; arguments as in :func:`messages_backward`."""
+    """The way back through :func:`gates`: from the gradient of the result to that of every input.
+
+    Args:
+        start: First part.
+        stop: Part after the last.
+        parts: ``(n_parts + 1,)`` first owner of each part.
+        copies: ``(n_parts,)`` which copy of the gathered inputs' gradients a part adds to.
+        row_start: ``(n_owners + 1,)`` first row of each owner.
+        a: ``(2, n_a, 2c)`` products of the first layer with the first gathered input; has the bias.
+        ia: ``(n_rows,)`` which row of ``a`` each row reads.
+        b: ``(2, n_b, 2c)`` products with the second gathered input.
+        ib: ``(n_rows,)`` which row of ``b``.
+        d: ``(2, n_d, 2c)`` products with the third gathered input.
+        id_: ``(n_rows,)`` which row of ``d``.
+        own: ``(2, n_rows, 2c)`` product with an input of the row itself; (2, 0, 2c) where there is none.
+        scale: ``(2c,)`` of the layer norms.
+        shift: ``(2c,)`` of the layer norms.
+        result_bar: ``(2, n_rows, c)`` gradient of the result.
+        a_bar: ``(n_copies, 2, n_a, 2c)`` gradient of ``a``, added to.
+        b_bar: ``(n_copies, 2, n_b, 2c)`` gradient of ``b``, added to.
+        d_bar: ``(n_copies, 2, n_d, 2c)`` gradient of ``d``, added to.
+        own_bar: ``(2, n_rows, 2c)`` gradient of ``own``, written.
+        vector_bar: ``(n_parts, 3, 2c)`` scale and shift have rows 1 and 2 of each part; added to.
+    """
     c = result_bar.shape[2]
     y = np.zeros((BLOCK, 2 * c), result_bar.dtype)
     y_bar = np.zeros((BLOCK, 2 * c), result_bar.dtype)

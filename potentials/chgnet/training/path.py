@@ -56,6 +56,7 @@ class _Prediction(torch.autograd.Function):
         ctx: Any, fast: FastCHGNet, graph: AtomGraph, forces: bool, stress: bool, names: tuple[str, ...],
         *weights: Tensor,
     ) -> tuple[Tensor | None, ...]:  # fmt: skip
+        """The prediction's arrays by the fast path."""
         prediction, geometry = fast.with_geometry(graph, forces, stress)
         ctx.graph, ctx.geometry, ctx.names, ctx.config = graph, geometry, names, fast.config
         ctx.save_for_backward(*weights)
@@ -65,6 +66,7 @@ class _Prediction(torch.autograd.Function):
     @staticmethod
     @torch.autograd.function.once_differentiable
     def backward(ctx: Any, *gradients: Tensor | None) -> tuple[Tensor | None, ...]:
+        """Gradients of the weights, from the network with tangents."""
         given = dict(zip(NAMES, gradients, strict=True))
         wanted = ctx.needs_input_grad[5:]
         leaves = [w.detach().requires_grad_(on) for w, on in zip(ctx.saved_tensors, wanted, strict=True)]

@@ -1,0 +1,84 @@
+"""The fast path as a model sees it: from a graph to a prediction."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from atomml.graph.atom_graph import AtomGraph
+from atomml.kernels.arena import Arena
+from atomml.model import Prediction, virial_to_stress
+from atomml.potentials.chgnet.fast.ahead import start_helper
+from atomml.potentials.chgnet.fast.engine import Run
+from atomml.potentials.chgnet.fast.topology import Geometry
+from atomml.potentials.chgnet.fast.weights import fold
+from atomml.potentials.chgnet.model import CHGNet
+
+__all__ = ["FastCHGNet"]
+
+
+class FastCHGNet:
+    """Energy, forces and stress of a CHGNet with layer norms on the CPU, without autograd.
+
+    Args:
+        model: Its weights are folded as they are now.
+    """
+
+    def __init__(self, model: CHGNet) -> None:
+        start_helper(model.dtype)
+        self.config = model.config
+        self.weights = fold(model)
+        self._arenas: list[Arena] = []
+
+    @staticmethod
+    def supports(model: CHGNet) -> bool:
+        """Whether the kernels cover this model: on the CPU, with norms, without output biases."""
+        config = model.config
+        return (
+            model.device.type == "cpu"
+            and model.dtype in (torch.float32, torch.float64)
+            and config.norm
+            and not config.output_bias
+            and config.n_channels % 32 == 0
+            and config.n_layers > 2
+            and set(config.readout_widths) == {config.n_channels}
+        )
+
+    def refold(self, model: CHGNet) -> None:
+        """Take the model's weights as they are now."""
+        self.weights = fold(model)
+
+    def __call__(self, graph: AtomGraph, forces: bool, stress: bool) -> Prediction:
+        """The prediction; both derivatives come together, or none where neither is wanted."""
+        return self.with_geometry(graph, forces, stress)[0]
+
+    def with_geometry(self, graph: AtomGraph, forces: bool, stress: bool) -> tuple[Prediction, Geometry]:
+        """The prediction, and what was found of the graph on the way."""
+        arena = self._arenas.pop() if self._arenas else Arena()  # one for each thread that calls at once
+        try:
+            run = Run(self.weights, arena, graph, self.config)
+            prediction = self._evaluate(run, graph, forces, stress)
+            return prediction, Geometry(run.vectors, run.distances, run.top)
+        finally:
+            self._arenas.append(arena)
+
+    def _evaluate(self, run: Run, graph: AtomGraph, forces: bool, stress: bool) -> Prediction:
+        run.forwards()
+        site = torch.from_numpy(run.energies + self.weights.reference[run.numbers - 1])
+        total = torch.zeros(graph.n_graphs, dtype=torch.float64).index_add_(0, graph.batch, site)
+        # Not by torch's index_add, whose threads would linger on the processors that ours need next.
+        first_atoms = np.searchsorted(graph.batch.numpy(), np.arange(graph.n_graphs))
+        crystal = np.add.reduceat(run.features, first_atoms, axis=0)
+        force_array, virial = run.backwards() if forces or stress else (None, None)
+        strain_gradient = torch.zeros((graph.n_graphs, 3, 3), dtype=torch.float64)
+        if virial is not None:
+            strain_gradient.index_add_(0, graph.batch, torch.from_numpy(virial))
+        return Prediction(
+            energy=total,
+            site_energies=site,
+            forces=torch.from_numpy(force_array) if forces and force_array is not None else None,
+            stress=virial_to_stress(strain_gradient, graph) if stress else None,
+            magmoms=torch.from_numpy(run.magmoms),
+            atom_features=torch.from_numpy(run.levels[-2]),
+            crystal_features=torch.from_numpy(crystal),
+        )

@@ -1,0 +1,49 @@
+"""Noble gases with closed answers, and a model of them that fails on neon."""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+
+import pytest
+import torch
+from ase import Atoms
+from ase.build import bulk
+from ase.io import write
+
+from atomml.potentials.lennard_jones import LennardJones, argon
+
+
+@pytest.fixture
+def lj() -> LennardJones:
+    """Argon and its kin in float64."""
+    return argon()
+
+
+@pytest.fixture
+def sick() -> LennardJones:
+    """The same, but nothing that holds neon has a number for an energy."""
+    model = argon()
+    with torch.no_grad():
+        model.epsilon[0, :] = math.nan
+        model.epsilon[:, 0] = math.nan
+    return model
+
+
+@pytest.fixture
+def crystals() -> list[Atoms]:
+    """Six rattled crystals of one to eight atoms: argon, krypton and both."""
+    found = [bulk("Ar", "fcc", a=5.3), bulk("Ar", "fcc", a=5.2, cubic=True), bulk("Kr", "fcc", a=5.7)]
+    found += [bulk("ArKr", "rocksalt", a=7.4, cubic=True), bulk("Ar", "hcp", a=3.8, c=6.2)]
+    found += [bulk("Kr", "fcc", a=5.6, cubic=True)]
+    for seed, atoms in enumerate(found):
+        atoms.rattle(0.08, seed=seed)
+    return found
+
+
+@pytest.fixture
+def file(crystals: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """``six.extxyz`` with the six, in a current folder of its own."""
+    monkeypatch.chdir(tmp_path)
+    write("six.extxyz", crystals)
+    return "six.extxyz"
