@@ -316,7 +316,7 @@ def _constrain(atoms: Atoms, move_mask: np.ndarray[Any, Any] | None) -> None:
     """``move_mask``: T where an atom, or an atom's coordinate, may move."""
     if move_mask is None:
         return
-    from ase.constraints import FixAtoms, FixCartesian  # slow: it imports scipy's integrators
+    from ase.constraints import FixAtoms, FixCartesian  # slow to import
 
     if move_mask.dtype.kind not in "bi" or (move_mask.ndim == 2 and move_mask.shape[1] != 3):
         raise FileFormatError("move_mask is not one or three columns of T and F")

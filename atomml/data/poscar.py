@@ -142,7 +142,7 @@ def _factor(scale: np.ndarray, cell: np.ndarray) -> np.ndarray | float:
 
 
 def _constrain(atoms: Atoms, fixed: list[list[bool]]) -> None:
-    from ase.constraints import FixAtoms, FixScaled  # slow: it imports scipy's integrators
+    from ase.constraints import FixAtoms, FixScaled  # slow to import
 
     mask = np.array(fixed)
     whole = np.flatnonzero(mask.all(axis=1))

@@ -17,6 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from atomml.data.ase_import import import_ase_readers
 from atomml.data.extxyz_reader import read_extxyz
 from atomml.data.extxyz_writer import extxyz_frame, write_structures
 from atomml.data.foreign_formats import LARGEST_FILE, format_of, read_foreign
@@ -66,6 +67,7 @@ def read_structures(
         FileFormatError: A file that cannot be read or contradicts itself.
         StructureError: A structure that no model can take; see :func:`atomml.graph.validate_atoms`.
     """
+    import_ase_readers()
     wanted = _as_slice(index)
     count = None
     if _counts_from_end(wanted):
