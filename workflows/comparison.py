@@ -101,9 +101,8 @@ def compare(
     ) as run:
         result = CompareResult(folder=run.path if run.kept else None)
         for number, (name, model) in enumerate(zip(names, loaded, strict=True), 1):
-            used = model.potential if model.potential is not None else model.foreign
             folder = run.file(f"{number:02d}-{Path(name).stem.replace(':', '-')}")
-            _run_one(workflow, given, used, folder, name, settings, result)
+            _run_one(workflow, given, model, folder, name, settings, result)
             run.event("model", step=number, of=len(names), model=name)
         _finish(run, result, [model.record() for model in loaded], given.record(), started)
     return result

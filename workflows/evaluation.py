@@ -149,7 +149,7 @@ def evaluate(
     entries, names = _opened(data, chosen)
     if not any(entry.labels.names for entry in entries):
         raise InputError(f"{names[0]}: no structure has a label: say where they are with --energy-key.")
-    config = {"structures": names, "model": used.source, "dtype": dtype, "device": device, "seed": seed}
+    config = {"structures": names, **used.config(), "dtype": dtype, "device": device, "seed": seed}
     with open_run(
         out,
         command="evaluate",

@@ -102,7 +102,7 @@ def relax_many(
         check_covered(one, used, lambda _: None, chosen.allow_charge_mismatch)
         check_relaxable(one, chosen)
     names = [str(entry) if isinstance(entry, str | Path) else "structure" for entry in structures]
-    config = {"structures": names, "model": used.source, "dtype": dtype, "device": device, "seed": seed}
+    config = {"structures": names, **used.config(), "dtype": dtype, "device": device, "seed": seed}
     with open_run(
         out,
         command="relax",
@@ -147,7 +147,7 @@ def _relax_one(
     try:
         found = relax(
             one,
-            model.potential if model.potential is not None else model.foreign,
+            model,
             out=run.file(name),
             options=options,
             resume=run.file(name).exists(),

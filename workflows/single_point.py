@@ -118,7 +118,7 @@ def predict(
     sources = _sources(structures)
     used = given_model(model, dtype=dtype, device=device)
     names = [source if isinstance(source, str) else "structure" for source in sources]
-    config = {"structures": names, "model": used.source, "dtype": dtype, "device": device, "seed": seed}
+    config = {"structures": names, **used.config(), "dtype": dtype, "device": device, "seed": seed}
     total = _survey(sources, used, chosen)
     with open_run(
         out,
