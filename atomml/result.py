@@ -18,6 +18,7 @@ UNIT_SUFFIXES = {
     "meV_per_A": "meV/Å",
     "eV_per_A3": "eV/Å^3",
     "eV_per_A": "eV/Å",
+    "A3_per_atom": "Å^3/atom",
     "A2_per_ps": "Å^2/ps",
     "g_per_cm3": "g/cm^3",
     "eV": "eV",

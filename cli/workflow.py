@@ -74,6 +74,13 @@ WORKFLOWS = {
         "MDOptions",
         "Molecular dynamics. --resume goes on after any interruption, to the same bits.",
     ),
+    "eos": Workflow(
+        "atomml.workflows.equation_of_state",
+        "eos",
+        "EosOptions",
+        "Energy against volume, with the equations of state of Birch-Murnaghan and Vinet: V0, the bulk "
+        "modulus and its derivative. A minimum that is not among the volumes is refused.",
+    ),
     "evaluate": Workflow(
         "atomml.workflows.evaluation",
         "evaluate",
