@@ -21,6 +21,7 @@ UNIT_SUFFIXES = {
     "A3_per_atom": "Å^3/atom",
     "A2_per_ps": "Å^2/ps",
     "g_per_cm3": "g/cm^3",
+    "m_per_s": "m/s",
     "eV": "eV",
     "meV": "meV",
     "GPa": "GPa",

@@ -81,6 +81,13 @@ WORKFLOWS = {
         "Energy against volume, with the equations of state of Birch-Murnaghan and Vinet: V0, the bulk "
         "modulus and its derivative. A minimum that is not among the volumes is refused.",
     ),
+    "elastic": Workflow(
+        "atomml.workflows.elasticity",
+        "elastic",
+        "ElasticOptions",
+        "Elastic tensor from stresses of strained cells, with Born's stability, the averages of Voigt, Reuss "
+        "and Hill, anisotropy, sound speeds and the Debye temperature.",
+    ),
     "evaluate": Workflow(
         "atomml.workflows.evaluation",
         "evaluate",
@@ -288,7 +295,7 @@ def _are_several(structures: Sequence[str]) -> bool:
 
 
 def _show(result: Any) -> None:
-    from atomml.cli.display import print_results, say, table
+    from atomml.cli.display import print_matrices, print_results, say, table
 
     rows = getattr(result, "rows", [])
     if len(rows) > 1:
@@ -298,6 +305,7 @@ def _show(result: Any) -> None:
         if rest > 0 and not hasattr(result, "errors"):
             say(f"... and {rest} more in results.csv")
     print_results(_shown(result.results()), result.units())
+    print_matrices(result.results(), result.units())
     if not result.converged:
         say("NOT CONVERGED: see the warnings.")
     if result.folder is not None:

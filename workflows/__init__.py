@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from atomml.workflows.data_label import label_data
     from atomml.workflows.data_report import report_data
     from atomml.workflows.data_split import split_data
+    from atomml.workflows.elasticity import elastic
     from atomml.workflows.equation_of_state import eos
     from atomml.workflows.evaluation import evaluate
     from atomml.workflows.fine_tuning import finetune
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "compare",
+    "elastic",
     "eos",
     "evaluate",
     "finetune",
@@ -36,6 +38,7 @@ __all__ = [
 
 _HOME = {
     "compare": "comparison",
+    "elastic": "elasticity",
     "eos": "equation_of_state",
     "evaluate": "evaluation",
     "report_data": "data_report",

@@ -6,7 +6,7 @@ import csv
 import io
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -43,6 +43,7 @@ __all__ = [
     "check_crystal",
     "crystal_run",
     "evaluate_images",
+    "relaxed_images",
     "relaxed_start",
     "write_images",
     "write_table",
@@ -232,44 +233,45 @@ class Image:
         return None if self.stress is None else float(-np.trace(self.stress) / 3 * EV_PER_A3)
 
 
-def evaluate_images(
-    run: CrystalRun,
-    structures: Sequence[Atoms],
-    *,
-    relax: str = "none",
-    limits: Limits | None = None,
-) -> list[Image]:
-    """Energy, forces and stress of structures, in batches if the model is one of ours.
-
-    Args:
-        run: The run; after each relaxation its state is saved, so that ``--resume`` goes on there.
-        structures: Copies of the crystal, strained or displaced.
-        relax: What is relaxed in each first: ``none``, ``ions``, or ``shape`` (ions and the cell's
-            shape at constant volume).
-        limits: When a relaxed image is done.
-    """
+def evaluate_images(run: CrystalRun, structures: Sequence[Atoms]) -> list[Image]:
+    """Energy, forces and stress of changed copies of a crystal, in batches if the model is one of ours."""
     images = [Image(atoms.copy()) for atoms in structures]
     _ask(run, images)
-    if relax != "none" and limits is not None:
-        moved = _relax_images(run, images, "shape" if relax == "shape" else "none", limits)
-        if moved:
-            _ask(run, moved)
     return images
+
+
+def relaxed_images(run: CrystalRun, images: Sequence[Image], what: str, limits: Limits) -> list[Image]:
+    """The images with their ions relaxed, or with ``what`` = ``shape`` the cells' shapes too.
+
+    Those that are relaxed as they are stay; the others are relaxed one after another. Each is saved
+    when it is done, so that ``--resume`` goes on there.
+    """
+    cell = "shape" if what == "shape" else "none"
+    relaxed = [replace(image, atoms=image.atoms.copy()) for image in images]
+    moved = [image for image in relaxed if not _is_relaxed(image, cell, limits)]
+    if moved:
+        _relax_each(run, moved, cell, limits)
+        _ask(run, moved)
+    return relaxed
 
 
 def _ask(run: CrystalRun, images: Sequence[Image]) -> None:
     """Energy, forces and stress of images as they are."""
     evaluator = BatchEvaluator(run.model)
     items = [Item("image", n, GivenStructure(image.atoms, f"image {n}")) for n, image in enumerate(images)]
-    for item in items:
-        evaluator.prepare(item)
     done = 0
-    for batch in batches(items, _BATCH_EDGES):
+    for batch in batches(_prepared(evaluator, items), _BATCH_EDGES):
         evaluator.evaluate(batch)
         for item in batch:
             _take(images[item.frame], item.results or {})
         done += len(batch)
         run.folder.event("images", step=done, of=len(items))
+
+
+def _prepared(evaluator: BatchEvaluator, items: Sequence[Item]) -> Iterator[Item]:
+    for item in items:  # one by one: of a thousand displaced supercells only a batch is in memory
+        evaluator.prepare(item)
+        yield item
 
 
 def _take(image: Image, results: Mapping[str, Any]) -> None:
@@ -281,14 +283,10 @@ def _take(image: Image, results: Mapping[str, Any]) -> None:
         image.stress = stress if stress.shape == (3, 3) else voigt_6_to_full_3x3_stress(stress)
 
 
-def _relax_images(run: CrystalRun, images: list[Image], cell: str, limits: Limits) -> list[Image]:
-    """Relax one after another those that are not relaxed as they are; returns them.
-
-    Each is saved when it is done; those of an earlier run are only read.
-    """
+def _relax_each(run: CrystalRun, moved: list[Image], cell: str, limits: Limits) -> None:
+    """Relax one after another; those that an earlier run relaxed are only read."""
     from atomml.workflows.relaxation import relax
 
-    moved = [image for image in images if not _is_relaxed(image, cell, limits)]
     done = _restored(run.folder, moved)
     for number, image in enumerate(moved[done:], done + 1):
         with listening(None):  # its steps are not this run's progress
@@ -301,7 +299,6 @@ def _relax_images(run: CrystalRun, images: list[Image], cell: str, limits: Limit
             )
         _save(run.folder, moved[:number])
         run.folder.event("relaxed", step=number, of=len(moved), max_force_eV_per_A=found.max_force)
-    return moved
 
 
 def _is_relaxed(image: Image, cell: str, limits: Limits) -> bool:

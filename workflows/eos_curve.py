@@ -13,6 +13,7 @@ from atomml.workflows.crystal import (
     Image,
     Limits,
     evaluate_images,
+    relaxed_images,
     relaxed_start,
     write_images,
     write_table,
@@ -53,7 +54,9 @@ def measure(run: CrystalRun) -> EosResult:
         atoms, converged = relaxed_start(run, Limits.of(options))
     factors = np.linspace(1 - options.volume_range, 1 + options.volume_range, options.points)
     scaled = [_scaled(atoms, factor) for factor in factors]
-    images = evaluate_images(run, scaled, relax=options.relax, limits=Limits.of(options))
+    images = evaluate_images(run, scaled)
+    if options.relax != "none":
+        images = relaxed_images(run, images, options.relax, Limits.of(options))
     write_table(run.folder.file("log.csv"), [_row(step, image) for step, image in enumerate(images, 1)])
     write_images(run.folder.file("structures.extxyz"), images)
     volumes = np.array([image.atoms.cell.volume for image in images])

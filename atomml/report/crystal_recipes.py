@@ -4,13 +4,17 @@ from __future__ import annotations
 
 import numpy as np
 
-from atomml.report.plots import Series, line_plot
+from atomml.report.plots import Series, heat_map, line_plot, polar_plot
 from atomml.report.report import Report
 from atomml.report.run_folder import Run
 from atomml.report.sections import MAX_ROWS
 
-__all__ = ["eos"]
+__all__ = ["SHOWN_ELASTIC", "elastic", "eos"]
 
+SHOWN_ELASTIC = ("elastic_tensor_GPa", "clamped_elastic_tensor_GPa", "ieee_elastic_tensor_GPa")
+"""Results of ``elastic`` that its report shows as tables."""
+
+_VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
 _NAMES = {"birch_murnaghan_eV": "Birch–Murnaghan", "vinet_eV": "Vinet"}
 
 
@@ -41,4 +45,41 @@ def eos(run: Run, report: Report) -> None:
             report.plot("Pressure against volume", line_plot([pressure], "volume (Å³)", "pressure (GPa)"))
     if len(points):
         report.table("Points", points.names, points.rows(MAX_ROWS), total=points.total)
+    show_structures(run, report, "Structures")
+
+
+def elastic(run: Run, report: Report) -> None:
+    """The tensor as a heat map and as a table, Young's modulus against direction, the strains."""
+    from atomml.report.recipes import show_structures
+
+    tensor, youngs = run.tables.get("elastic_tensor"), run.tables.get("youngs_modulus")
+    if tensor is not None and len(tensor) == 6:
+        columns = tensor.names[1:]
+        values = np.array([tensor.numeric[name] for name in columns]).T
+        svg = heat_map(
+            values[::-1],
+            "column",
+            "row",
+            "elastic constant (GPa)",
+            "Elastic tensor",
+            extent=(0.5, 6.5, 6.5, 0.5),
+        )
+        report.plot("Elastic tensor", svg, "Voigt order: 1 to 6 are xx, yy, zz, yz, xz, xy.")
+    if youngs is not None and len(youngs):
+        angle = youngs.numeric["angle_deg"]
+        planes = [
+            Series(f"{name.removesuffix('_GPa')} plane", angle, youngs.numeric[name])
+            for name in youngs.names[1:]
+        ]
+        report.plot("Young's modulus against direction", polar_plot(planes, "GPa", "Young's modulus"))
+    for name, title in (
+        ("elastic_tensor_GPa", "Elastic tensor (GPa)"),
+        ("clamped_elastic_tensor_GPa", "Elastic tensor with clamped ions (GPa)"),
+        ("ieee_elastic_tensor_GPa", "Elastic tensor in the axes of the IEEE standard (GPa)"),
+    ):
+        rows = run.results.get(name)
+        if rows:
+            report.table(title, ["", *_VOIGT], [[_VOIGT[n], *row] for n, row in enumerate(rows)])
+    if len(run.log):
+        report.table("Strains", run.log.names, run.log.rows(MAX_ROWS), total=run.log.total)
     show_structures(run, report, "Structures")

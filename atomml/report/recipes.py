@@ -103,6 +103,7 @@ def predict(run: Run, report: Report) -> None:
 
 RECIPES: dict[str, Recipe] = {
     "data report": data_report,
+    "elastic": crystal_recipes.elastic,
     "eos": crystal_recipes.eos,
     "evaluate": evaluate,
     "finetune": training,
@@ -112,7 +113,10 @@ RECIPES: dict[str, Recipe] = {
     "train": training,
 }
 
-SHOWN_BY_RECIPE: dict[str, Collection[str]] = {"evaluate": SHOWN_RESULTS}
+SHOWN_BY_RECIPE: dict[str, Collection[str]] = {
+    "elastic": crystal_recipes.SHOWN_ELASTIC,
+    "evaluate": SHOWN_RESULTS,
+}
 """Results that a recipe shows itself, so that they are not listed once more."""
 
 
