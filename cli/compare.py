@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from atomml.cli.parsing import Parser, add_flags, resolve_flags
+from atomml.cli.parsing import Parser, add_flags, calculator_settings, resolve_flags
 from atomml.cli.workflow import (
     EXIT_NOT_CONVERGED,
     WORKFLOWS,
@@ -48,7 +48,9 @@ def run(name: str, argv: Sequence[str]) -> int:
     if workflow is None:
         raise OptionError(f"atomml compare needs a workflow first: {_KNOWN}")
     return _compare(
-        workflow, found, resolve_flags(own | shared, found, name, extra=("workflow", "model", "structures"))
+        workflow,
+        found,
+        resolve_flags(own | shared, found, name, extra=("workflow", "model", "structures", "calculator")),
     )
 
 
@@ -62,18 +64,19 @@ def _compare(workflow: str, found: Any, values: dict[str, Any]) -> int:
     if len(found.models) < 2:
         raise OptionError("A comparison needs two models or more: repeat --model.")
     set_threads(values.pop("threads"))
+    settings = calculator_settings(found, "compare", found.models)
     from atomml.cli.display import print_json, run_shown, say, table
     from atomml.run import default_folder
     from atomml.workflows import compare
     from atomml.workflows.inputs import given_model
 
     if found.dry_run:
-        return _dry_run(workflow, found, values)
+        return _dry_run(workflow, found, values, settings)
     out = values.pop("out")
     folder = Path(out) if out else default_folder("compare", found.structure)
     with run_shown("compare", found):
         models = [
-            given_model(name, allow_code=True).foreign if name.startswith("ase:") else name
+            given_model(name, calculator=settings, allow_code=True) if name.startswith("ase:") else name
             for name in found.models
         ]
         result = compare(
@@ -94,7 +97,7 @@ def _compare(workflow: str, found: Any, values: dict[str, Any]) -> int:
     return 0 if result.converged else EXIT_NOT_CONVERGED
 
 
-def _dry_run(workflow: str, found: Any, values: dict[str, Any]) -> int:
+def _dry_run(workflow: str, found: Any, values: dict[str, Any], calculator: dict[str, Any]) -> int:
     """The plan of the workflow with each model."""
     from atomml.cli.display import logging_to_stderr, print_json
     from atomml.cli.dry_run import plan_report, print_plan
@@ -106,7 +109,8 @@ def _dry_run(workflow: str, found: Any, values: dict[str, Any]) -> int:
     with logging_to_stderr(found.quiet, found.debug):
         for model in found.models:
             settings = values | {"model": model, "out": folder}
-            plan = Plan(workflow, WORKFLOWS[workflow], [found.structure], settings, found, allow_code=True)
+            own = calculator if model.startswith("ase:") else {}
+            plan = Plan(workflow, WORKFLOWS[workflow], [found.structure], settings, found, True, own)
             reports.append(plan_report(plan))
     if found.json:
         print_json({"command": "compare", "plans": reports})

@@ -10,7 +10,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-__all__ = ["Progress", "logging_to_stderr", "print_json", "print_results", "run_shown", "say", "table"]
+__all__ = [
+    "Progress",
+    "logging_to_stderr",
+    "print_json",
+    "print_matrices",
+    "print_results",
+    "run_shown",
+    "say",
+    "table",
+]
 
 _PLAIN_INTERVAL_S = 5.0
 
@@ -134,6 +143,8 @@ def print_results(results: Mapping[str, Any], units: Mapping[str, str]) -> None:
     """Numbers and short texts, one a line with its unit; tables and long lists stay in the files."""
     rows = []
     for key, value in results.items():
+        if _is_matrix(value):
+            continue
         if isinstance(value, Mapping) or (isinstance(value, list) and not _is_short(value)):
             continue
         unit = units.get(key, "")
@@ -173,6 +184,20 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
     if columns:
         lines.insert(1, "  ".join("-" * width for width in widths))
     return "\n".join(lines) + "\n"
+
+
+def print_matrices(results: Mapping[str, Any], units: Mapping[str, str]) -> None:
+    """Each matrix of the results (an elastic tensor) as a block of columns, to two decimals."""
+    for key, value in results.items():
+        if _is_matrix(value):
+            unit = units.get(key, "")
+            say(f"{key.removesuffix(f'_{unit}').replace('_', ' ')} ({unit})" if unit else key)
+            rows = [[f"{cell + 0.0:10.2f}" for cell in row] for row in value]
+            sys.stdout.write("\n".join("".join(row) for row in rows) + "\n")
+
+
+def _is_matrix(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(isinstance(row, list) for row in value)
 
 
 def _is_number(value: Any) -> bool:

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["dry_run", "duration", "plan_report", "print_plan"]
 
+_CRYSTALS = ("eos", "elastic", "phonons")
 _EACH_ONCE = ("predict", "evaluate")
 """Commands that evaluate each structure once."""
 
@@ -93,6 +94,10 @@ def _check(name: str, given: GivenStructure, options: Any) -> None:
         from atomml.workflows.relaxation import check_relaxable
 
         check_relaxable(given, options)
+    elif name in _CRYSTALS:
+        from atomml.workflows.crystal import check_crystal
+
+        check_crystal(given)
 
 
 def _report(
@@ -103,7 +108,7 @@ def _report(
     repeats = values.get("supercell") or (1, 1, 1)
     copies = math.prod(repeats)
     seconds, edges = _time_once(model, atoms)
-    steps = int(values.get("steps", 1))
+    steps = _steps(plan)
     per_step = seconds * copies
     total = per_step * steps if plan.name not in _EACH_ONCE else seconds * n_atoms / len(atoms)
     return {
@@ -120,6 +125,19 @@ def _report(
         "out_exists": plan.folder.exists(),
         "options": values,
     }
+
+
+def _steps(plan: Plan) -> int:
+    """Evaluations of the model: what the workflow says, else its steps."""
+    from importlib import import_module
+
+    from atomml.config import build_options
+
+    count = getattr(import_module(plan.workflow.module), "evaluations", None)
+    if count is None:
+        return int(plan.values.get("steps", 1))
+    own = plan.workflow.specs()
+    return int(count(build_options(type_of(plan), {k: v for k, v in plan.values.items() if k in own})))
 
 
 def _time_once(model: GivenModel, atoms: Any) -> tuple[float, int | None]:

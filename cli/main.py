@@ -35,6 +35,8 @@ COMMANDS = {
     "predict": Command("atomml.cli.workflow", "energy, forces and stress of one or thousands of structures"),
     "relax": Command("atomml.cli.workflow", "relax positions, and the cell if wanted"),
     "md": Command("atomml.cli.workflow", "molecular dynamics: NVE, NVT, NPT, ramps, exact resume"),
+    "eos": Command("atomml.cli.workflow", "energy against volume: equilibrium volume and bulk modulus"),
+    "elastic": Command("atomml.cli.workflow", "elastic tensor, moduli, sound speeds, Debye temperature"),
     "evaluate": Command("atomml.cli.workflow", "errors of a model against labelled data, with intervals"),
     "train": Command("atomml.cli.train", "train a potential from fresh weights on labelled structures"),
     "finetune": Command("atomml.cli.train", "teach a published model your own calculations"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NoReturn
@@ -11,7 +12,7 @@ from atomml.config import OptionSpec, close_match, parse_assignment, read_yaml, 
 from atomml.errors import OptionError
 from atomml.option_types import describe_type
 
-__all__ = ["Parser", "add_flags", "join_negative_values", "layers_of", "resolve_flags"]
+__all__ = ["Parser", "add_flags", "calculator_settings", "join_negative_values", "layers_of", "resolve_flags"]
 
 _NUMBERS = re.compile(r"-\.?\d[\d.,eE+:-]*")
 # What a run folder's config.yaml says beside its options. That code may be imported is said on
@@ -104,6 +105,49 @@ def layers_of(found: argparse.Namespace, command: str) -> list[tuple[str, dict[s
         layers.append((found.config, {k: v for k, v in values.items() if k not in _NOT_FROM_A_FILE}))
     layers += [(f"--set {text}", parse_assignment(text)) for text in found.set]
     return layers
+
+
+def calculator_settings(found: argparse.Namespace, command: str, models: Sequence[Any]) -> dict[str, Any]:
+    """Keyword arguments for the one model that is ``ase:MODULE:CLASS``: ``--set calculator.NAME=VALUE``.
+
+    What a configuration file says may start programs (the command of a code that ASE calls), so it
+    counts only with ``--allow-code``; text becomes a number, a truth value, a list ... where it is one.
+
+    Raises:
+        OptionError: There are some and no such model or several, or they come from a file alone.
+    """
+    settings: dict[str, Any] = {}
+    for where, layer in layers_of(found, command):
+        given = layer.get("calculator")
+        if given is None:
+            continue
+        if not isinstance(given, Mapping):
+            raise OptionError(f"{where}: calculator is a group: give calculator.NAME = value.")
+        if where == found.config and given and not found.allow_code:
+            raise OptionError(f"{where}: calculator.* may run code: pass it with --set, or add --allow-code.")
+        settings |= {str(key): _literal(value) for key, value in given.items()}
+    named = [str(model) for model in models if str(model).startswith("ase:")]
+    if settings and len(named) != 1:
+        problem = "several are named" if named else "none is named"
+        raise OptionError(
+            f"calculator.{next(iter(settings))} belongs to one --model ase:MODULE:CLASS, and {problem}."
+        )
+    return settings
+
+
+def _literal(value: Any) -> Any:
+    """Text as the number, list, truth value or None that it looks like; anything else as it is."""
+    if not isinstance(value, str):
+        return value
+    words = {"true": True, "false": False, "none": None, "null": None}
+    if value.strip().lower() in words:
+        return words[value.strip().lower()]
+    for read in (int, float, json.loads):
+        try:
+            return read(value)
+        except ValueError:
+            continue
+    return value
 
 
 def join_negative_values(argv: Sequence[str]) -> list[str]:

@@ -6,12 +6,12 @@ import argparse
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
 from typing import Any
 
-from atomml.cli.parsing import Parser, add_flags, layers_of, resolve_flags
+from atomml.cli.parsing import Parser, add_flags, calculator_settings, layers_of, resolve_flags
 from atomml.config import OptionSpec, option_specs
 from atomml.errors import OptionError
 from atomml.options import option
@@ -74,6 +74,20 @@ WORKFLOWS = {
         "MDOptions",
         "Molecular dynamics. --resume goes on after any interruption, to the same bits.",
     ),
+    "eos": Workflow(
+        "atomml.workflows.equation_of_state",
+        "eos",
+        "EosOptions",
+        "Energy against volume, with the equations of state of Birch-Murnaghan and Vinet: V0, the bulk "
+        "modulus and its derivative. A minimum that is not among the volumes is refused.",
+    ),
+    "elastic": Workflow(
+        "atomml.workflows.elasticity",
+        "elastic",
+        "ElasticOptions",
+        "Elastic tensor from stresses of strained cells, with Born's stability, the averages of Voigt, Reuss "
+        "and Hill, anisotropy, sound speeds and the Debye temperature.",
+    ),
     "evaluate": Workflow(
         "atomml.workflows.evaluation",
         "evaluate",
@@ -90,7 +104,11 @@ WORKFLOWS = {
 class SharedOptions:
     """Options that every workflow has."""
 
-    model: str = option(DEFAULT_MODEL, "registered name, file, or ase:MODULE:CLASS", metavar="MODEL")
+    model: str = option(
+        DEFAULT_MODEL,
+        "registered name, file, or ase:MODULE:CLASS (its keywords: --set calculator.NAME=VALUE)",
+        metavar="MODEL",
+    )
     out: str | None = option(None, "run folder; COMMAND-STEM if not given", metavar="FOLDER")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 ...")
     dtype: str = option("float32", "precision of the model", choices=("float32", "float64"))
@@ -112,10 +130,11 @@ def run(name: str, argv: Sequence[str]) -> int:
     add_flags(parser, shared, "model and folder")
     add_control_flags(parser)
     found = parser.parse(argv)
-    values = resolve_flags(own | shared, found, name, extra=("structure", "structures"))
+    values = resolve_flags(own | shared, found, name, extra=("structure", "structures", "calculator"))
     structures = _structures(found, name, workflow.reads_data)
     set_threads(values.pop("threads"))
-    plan = Plan(name, workflow, structures, values, found, found.allow_code)
+    settings = calculator_settings(found, name, [values["model"]])
+    plan = Plan(name, workflow, structures, values, found, found.allow_code, settings)
     if found.dry_run:
         from atomml.cli.dry_run import dry_run
 
@@ -134,6 +153,7 @@ class Plan:
         values: Every option's value, the shared ones included.
         flags: How the command itself behaves: ``json``, ``quiet``, ``resume`` ...
         allow_code: Whether ``ase:MODULE:CLASS`` may import its module even if no flag names it.
+        calculator: Keyword arguments for the class of ``--model ase:MODULE:CLASS``.
     """
 
     name: str
@@ -142,6 +162,7 @@ class Plan:
     values: dict[str, Any]
     flags: argparse.Namespace
     allow_code: bool
+    calculator: dict[str, Any] = field(default_factory=dict)
 
     @property
     def folder(self) -> Path:
@@ -158,7 +179,7 @@ class Plan:
         return Path(out) if out else default_folder(self.name, stem or self.structures[0])
 
     def model(self, role: str = "model") -> Any:
-        """A model as the workflow takes it: its name, or an ASE calculator that was asked for by class.
+        """A model as the workflow takes it: its name, or an ASE calculator made from its class.
 
         ``role`` is the option that names it, such as ``baseline``; None where it names none.
         """
@@ -167,7 +188,9 @@ class Plan:
             return name
         from atomml.workflows.inputs import given_model
 
-        return given_model(name, allow_code=self.allow_code or role in vars(self.flags)).foreign
+        settings = self.calculator if role == "model" else {}
+        allow_code = self.allow_code or role in vars(self.flags)
+        return given_model(name, calculator=settings, allow_code=allow_code)
 
 
 def add_control_flags(parser: Parser) -> None:
@@ -267,7 +290,7 @@ def _are_several(structures: Sequence[str]) -> bool:
 
 
 def _show(result: Any) -> None:
-    from atomml.cli.display import print_results, say, table
+    from atomml.cli.display import print_matrices, print_results, say, table
 
     rows = getattr(result, "rows", [])
     if len(rows) > 1:
@@ -277,6 +300,7 @@ def _show(result: Any) -> None:
         if rest > 0 and not hasattr(result, "errors"):
             say(f"... and {rest} more in results.csv")
     print_results(_shown(result.results()), result.units())
+    print_matrices(result.results(), result.units())
     if not result.converged:
         say("NOT CONVERGED: see the warnings.")
     if result.folder is not None:

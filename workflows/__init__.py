@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from atomml.workflows.data_label import label_data
     from atomml.workflows.data_report import report_data
     from atomml.workflows.data_split import split_data
+    from atomml.workflows.elasticity import elastic
+    from atomml.workflows.equation_of_state import eos
     from atomml.workflows.evaluation import evaluate
     from atomml.workflows.fine_tuning import finetune
     from atomml.workflows.molecular_dynamics import md
@@ -20,6 +22,8 @@ if TYPE_CHECKING:
 
 __all__ = [
     "compare",
+    "elastic",
+    "eos",
     "evaluate",
     "finetune",
     "import_data",
@@ -34,6 +38,8 @@ __all__ = [
 
 _HOME = {
     "compare": "comparison",
+    "elastic": "elasticity",
+    "eos": "equation_of_state",
     "evaluate": "evaluation",
     "report_data": "data_report",
     "finetune": "fine_tuning",

@@ -21,7 +21,7 @@ from atomml.workflows.run_record import finish_run
 
 __all__ = ["CompareOptions", "CompareResult", "compare"]
 
-_WORKFLOWS = ("predict", "relax", "md")
+_WORKFLOWS = ("predict", "relax", "md", "eos", "elastic")
 
 
 @dataclass(frozen=True)
@@ -71,7 +71,7 @@ def compare(
     """Run a workflow on one structure with each model; a folder each, one table.
 
     Args:
-        workflow: ``predict``, ``relax`` or ``md``.
+        workflow: ``predict``, ``relax``, ``md``, ``eos``, ``elastic``.
         structure: ``ase.Atoms`` or a file with one frame.
         models: Two or more names, files, ``Potential`` or ASE calculators.
         out: Run folder; None leaves nothing behind.
@@ -102,9 +102,8 @@ def compare(
     ) as run:
         result = CompareResult(folder=run.path if run.kept else None)
         for number, (name, model) in enumerate(zip(names, loaded, strict=True), 1):
-            used = model.potential if model.potential is not None else model.foreign
             folder = run.file(f"{number:02d}-{Path(name).stem.replace(':', '-')}")
-            _run_one(workflow, given, used, folder, name, settings, result)
+            _run_one(workflow, given, model, folder, name, settings, result)
             run.event("model", step=number, of=len(names), model=name)
         _finish(run, result, [model.record() for model in loaded], given.record(), started)
     return result

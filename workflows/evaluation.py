@@ -157,7 +157,7 @@ def evaluate(
         resume=resume,
         overwrite=overwrite,
         structures=names,
-        model=used.source,
+        **used.config(),
         dtype=dtype,
         device=device,
         seed=seed,

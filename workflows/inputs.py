@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from atomml.errors import FileFormatError, InputError, MissingExtraError, ModelError, StructureError
+from atomml.errors import FileFormatError, InputError, ModelError, StructureError
 from atomml.files import sha256_file
 
 if TYPE_CHECKING:
@@ -63,25 +63,44 @@ class GivenModel:
         source: What the caller gave, as text: a name, a path, a class.
         potential: The model, if it is one of ours.
         foreign: The ASE calculator, if it is not.
+        settings: Keyword arguments that ``foreign`` was made with by its name.
     """
 
     source: str
     potential: Potential | None = None
     foreign: Calculator | None = None
+    settings: Mapping[str, Any] = field(default_factory=dict)
 
     def calculator(self, skin: float = 1.0) -> Calculator:
         """An ASE calculator for this model."""
         if self.potential is None:
-            assert self.foreign is not None
-            return self.foreign
+            from atomml.workflows.foreign import ForeignCalculator
+
+            return ForeignCalculator(self.foreign, self.source)
         from atomml.calculator import AtomMLCalculator
 
         return AtomMLCalculator(self.potential, skin=skin)
 
+    def need_stress(self, what: str) -> None:
+        """Refuse a model that gives no stress.
+
+        Raises:
+            ModelError: It is an ASE calculator without one; ``what`` says what needs it.
+        """
+        if "stress" not in self.calculator().implemented_properties:
+            raise ModelError(f"{self.source} gives no stress, which {what} needs: choose another model.")
+
+    def config(self) -> dict[str, Any]:
+        """What ``config.yaml`` says of the model: its name and, if it was made by name, with what."""
+        return {"model": self.source} | ({"calculator": dict(self.settings)} if self.settings else {})
+
     def record(self) -> dict[str, Any]:
         """What ``summary.json`` says of the model."""
         if self.potential is None:
-            return {"name": self.source, "sha256": None}
+            from atomml.workflows.foreign import package_of, settings_of
+
+            settings = settings_of(self.foreign) | dict(self.settings)
+            return {"name": self.source, "sha256": None, **package_of(self.foreign), "calculator": settings}
         info = self.potential.info
         return {
             "name": info.name,
@@ -93,10 +112,11 @@ class GivenModel:
 
 
 def given_model(
-    model: str | Path | Potential | Calculator,
+    model: str | Path | Potential | Calculator | GivenModel,
     *,
     dtype: str = "float32",
     device: str = "auto",
+    calculator: Mapping[str, Any] | None = None,
     allow_code: bool = False,
 ) -> GivenModel:
     """The model behind a registered name, a file, a Potential or an ASE calculator.
@@ -105,15 +125,27 @@ def given_model(
         model: The model; ``ase:MODULE:CLASS`` names an installed ASE calculator.
         dtype: Precision of a model that is loaded here.
         device: Device of a model that is loaded here.
+        calculator: Keyword arguments for the class of ``ase:MODULE:CLASS``.
         allow_code: Whether ``ase:MODULE:CLASS`` may import its module; a configuration file alone may not.
 
     Raises:
         ModelError: No such model, or a form that is not supported.
+        InputError: Code that may not be imported, or ``calculator`` for a model that takes none.
     """
+    from atomml.workflows.foreign import is_calculator, make_calculator, refuse_settings
+
+    if isinstance(model, GivenModel):
+        return model
     if isinstance(model, str | Path):
         name = str(model)
         if name.startswith("ase:"):
-            return GivenModel(name, foreign=_ase_calculator(name, allow_code))
+            if not allow_code:
+                raise InputError(
+                    f"Model {name} imports code: pass it as --model on the command line, or add --allow-code."
+                )
+            settings = dict(calculator or {})
+            return GivenModel(name, foreign=make_calculator(name, settings), settings=settings)
+        refuse_settings(calculator or {}, name)
         if "," in name and not Path(name).exists():
             raise ModelError(f"Model {name}: committees are not in this release; name one model.")
         from atomml.registry import load_model
@@ -121,9 +153,10 @@ def given_model(
         return GivenModel(name, potential=load_model(name, dtype=dtype, device=device))
     from atomml.model import Potential
 
+    refuse_settings(calculator or {}, type(model).__name__)
     if isinstance(model, Potential):
         return GivenModel(model.info.name, potential=model)
-    if hasattr(model, "get_potential_energy"):
+    if is_calculator(model):
         kind = type(model)
         return GivenModel(f"ase:{kind.__module__}:{kind.__qualname__}", foreign=model)
     raise ModelError(
@@ -265,22 +298,3 @@ def _from_object(structure: Any, label: str) -> GivenStructure:
             f"{type(structure).__name__} is not a structure: give ase.Atoms, a pymatgen structure or a file."
         )
     return GivenStructure(structure.copy(), label)
-
-
-def _ase_calculator(name: str, allow_code: bool) -> Calculator:
-    """Import ``ase:MODULE:CLASS`` and make one without arguments."""
-    if not allow_code:
-        raise InputError(
-            f"Model {name} imports code: pass it as --model on the command line, or add --allow-code."
-        )
-    parts = name.split(":")
-    if len(parts) != 3 or not all(parts):
-        raise ModelError(f"Model {name}: write it as ase:MODULE:CLASS, such as ase:ase.calculators.emt:EMT.")
-    from importlib import import_module
-
-    try:
-        return getattr(import_module(parts[1]), parts[2])()
-    except ImportError as error:
-        raise MissingExtraError(f"Model {name}: cannot import {parts[1]} ({error}).") from error
-    except (AttributeError, TypeError) as error:
-        raise ModelError(f"Model {name}: {error}.") from error

@@ -146,7 +146,7 @@ def md(
     chosen = given_model(model, dtype=settings.dtype, device=settings.device, allow_code=settings.allow_code)
     warnings = _check(given, chosen, settings)
     atoms = _prepare(given, settings)
-    config = {"structures": [given.label], "model": chosen.source, **as_config(settings)}
+    config = {"structures": [given.label], **chosen.config(), **as_config(settings)}
     path = Path(out) if out is not None else default_folder("md", given.path)
     with RunFolder.open(
         path,

@@ -27,6 +27,7 @@ class BatchEvaluator:
         self.model, self.features = model, features
         self.channels = (0, 0)
         self._build: Any = None
+        self._calculator = model.calculator() if model.potential is None else None
         if model.potential is not None:
             from atomml.graph import GraphBuilder
 
@@ -89,7 +90,7 @@ class BatchEvaluator:
             raise ModelError(f"{self.model.source} has no features: run without --features.")
         assert item.given is not None
         atoms = item.given.atoms.copy()
-        atoms.calc = self.model.foreign
+        atoms.calc = self._calculator
         found: dict[str, Any] = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces()}
         if atoms.cell.rank == 3 and atoms.pbc.any():
             with suppress(PropertyNotImplementedError, NotImplementedError):

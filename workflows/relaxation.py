@@ -138,6 +138,8 @@ def relax(
     used = given_model(model, dtype=dtype, device=device)
     given = with_charge(given_structure(structure), chosen.charge, chosen.spin)
     check_relaxable(given, chosen)
+    if chosen.cell != "none":
+        used.need_stress(f"--cell {chosen.cell}")
     source = str(structure) if isinstance(structure, str | Path) else given.label
     warnings: list[str] = []
     check_covered(given, used, warnings.append, chosen.allow_charge_mismatch)
@@ -149,7 +151,7 @@ def relax(
         overwrite=overwrite,
         may_change=("steps",),
         structure=source,
-        model=used.source,
+        **used.config(),
         dtype=dtype,
         device=device,
         seed=seed,
@@ -355,9 +357,13 @@ def _optimizer(target: Any, options: RelaxOptions) -> Any:
 
 def _pressure(atoms: Atoms) -> float | None:
     """Pressure in GPa, positive under compression; None without a volume."""
-    if _volume(atoms) is None:
+    if not _has_stress(atoms):
         return None
     return float(-atoms.get_stress()[:3].mean() * _EV_PER_A3)
+
+
+def _has_stress(atoms: Atoms) -> bool:
+    return _volume(atoms) is not None and "stress" in atoms.calc.implemented_properties
 
 
 def _volume(atoms: Atoms) -> float | None:
@@ -368,7 +374,7 @@ def _frame(atoms: Atoms) -> str:
     from atomml.data.structures import extxyz_frame
 
     results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces(apply_constraint=False)}
-    if _volume(atoms) is not None:
+    if _has_stress(atoms):
         results["stress"] = atoms.get_stress(apply_constraint=False)
     return extxyz_frame(atoms, results)
 

@@ -111,7 +111,7 @@ def relax_many(
         overwrite=overwrite,
         may_change=("steps",),
         structures=names,
-        model=used.source,
+        **used.config(),
         dtype=dtype,
         device=device,
         seed=seed,
@@ -152,7 +152,7 @@ def _relax_one(
     try:
         found = relax(
             one,
-            model.potential if model.potential is not None else model.foreign,
+            model,
             out=run.file(name),
             options=options,
             resume=run.file(name).exists(),

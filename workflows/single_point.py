@@ -127,7 +127,7 @@ def predict(
         resume=resume,
         overwrite=overwrite,
         structures=names,
-        model=used.source,
+        **used.config(),
         dtype=dtype,
         device=device,
         seed=seed,

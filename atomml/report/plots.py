@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-__all__ = ["Series", "bar_plot", "heat_map", "histogram", "line_plot", "parity_plot"]
+__all__ = ["Series", "bar_plot", "heat_map", "histogram", "line_plot", "parity_plot", "polar_plot"]
 
 Style = Literal["line", "dashed", "points", "steps"]
 Scale = Literal["linear", "log"]
@@ -149,6 +149,27 @@ def parity_plot(reference: ArrayLike, predicted: ArrayLike, xlabel: str, ylabel:
             axes.axline((low, low), slope=1, color=INK, linewidth=0.8, alpha=0.5)
             _dots(axes, x[keep], y[keep], PALETTE[0])
         return _svg(figure, title or f"{ylabel} against {xlabel}")
+
+
+def polar_plot(series: Sequence[Series], unit: str, title: str = "") -> str:
+    """Curves of a length (y) over an angle in degrees (x), as an SVG element with equal axes.
+
+    Raises:
+        InputError: A series whose x and y differ in length.
+    """
+    with _canvas(_SQUARE) as (figure, axes):
+        axes.set(
+            xlabel=clean(f"along the first axis ({unit})"), ylabel=clean(f"along the second axis ({unit})")
+        )
+        axes.set_aspect("equal", adjustable="datalim")
+        for number, one in enumerate(series):
+            angle, length = _same_length(one.label, one.x, one.y)
+            x, y = length * np.cos(np.radians(angle)), length * np.sin(np.radians(angle))
+            dash = "--" if one.style == "dashed" else "-"
+            axes.plot(x, y, color=PALETTE[number % len(PALETTE)], label=clean(one.label), linestyle=dash)
+        if series:
+            _legend(axes, len(series))
+        return _svg(figure, title or f"Polar plot ({unit})")
 
 
 def heat_map(

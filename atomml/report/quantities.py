@@ -44,6 +44,7 @@ UNITS: dict[str, str] = {
     "kB": "k_B",
     "kJ_per_mol": "kJ/mol",
     "kcal_per_mol": "kcal/mol",
+    "m_per_s": "m/s",
     "meV": "meV",
     "meV_per_A": "meV/Å",
     "meV_per_A3": "meV/Å³",

@@ -11,6 +11,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 from numpy.typing import NDArray
 
+from atomml.report import crystal_recipes
 from atomml.report.data_recipe import data_report
 from atomml.report.evaluation_recipe import SHOWN_RESULTS, evaluate
 from atomml.report.plots import Scale, Series, histogram, line_plot
@@ -102,6 +103,8 @@ def predict(run: Run, report: Report) -> None:
 
 RECIPES: dict[str, Recipe] = {
     "data report": data_report,
+    "elastic": crystal_recipes.elastic,
+    "eos": crystal_recipes.eos,
     "evaluate": evaluate,
     "finetune": training,
     "md": md,
@@ -110,7 +113,10 @@ RECIPES: dict[str, Recipe] = {
     "train": training,
 }
 
-SHOWN_BY_RECIPE: dict[str, Collection[str]] = {"evaluate": SHOWN_RESULTS}
+SHOWN_BY_RECIPE: dict[str, Collection[str]] = {
+    "elastic": crystal_recipes.SHOWN_ELASTIC,
+    "evaluate": SHOWN_RESULTS,
+}
 """Results that a recipe shows itself, so that they are not listed once more."""
 
 

@@ -78,10 +78,15 @@ def test_a_run_that_fails_is_1(here: Path, capsys: pytest.CaptureFixture[str]) -
 
 
 def test_an_unexpected_error_is_1_and_debug_shows_where(
-    here: Path, capsys: pytest.CaptureFixture[str]
+    here: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A class that is no calculator at all: importable, callable, and useless."""
-    argv = ["predict", "ar.extxyz", "--model", "ase:ase.calculators.calculator:Calculator"]
+    """A fault of our own, put where a model is made."""
+
+    def faulty(*args: object, **kwargs: object) -> None:
+        raise ZeroDivisionError("a fault")
+
+    monkeypatch.setattr("atomml.registry.load_model", faulty)
+    argv = ["predict", "ar.extxyz", *LJ]
     assert main(argv) == 1
     err = capsys.readouterr().err
     assert "Traceback" not in err

@@ -188,7 +188,7 @@ def test_a_killed_run_goes_on_to_the_same_files(here: Path, root: Path, baseline
     assert summaries[0]["warnings"] == summaries[1]["warnings"]
     (failed,) = summaries[0]["results"]["failed"]
     assert failed["frame"] == 5
-    assert failed["error"].endswith("five is not allowed")
+    assert failed["error"].endswith("five is not allowed.")
 
 
 def test_data_that_changed_meanwhile_is_refused(here: Path, lj: Potential) -> None:

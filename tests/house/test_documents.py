@@ -14,7 +14,10 @@ from pathlib import Path
 
 import pytest
 
-DOCUMENTS = ["README.md", *(f"docs/{name}.md" for name in ("first-md", "relax", "python", "command-line"))]
+DOCUMENTS = [
+    "README.md",
+    *(f"docs/{name}.md" for name in ("first-md", "relax", "crystals", "python", "command-line")),
+]
 
 
 def _blocks(root: Path, document: str, language: str) -> list[str]:
@@ -27,7 +30,9 @@ def _workflow_lines(root: Path) -> list[str]:
     lines = []
     for document in DOCUMENTS:
         text = (root / document).read_text(encoding="utf-8")
-        found = re.findall(r"atomml (?:compare )?(?:predict|relax|md) examples/[^`\n]*", text)
+        found = re.findall(
+            r"atomml (?:compare )?(?:predict|relax|md|eos|elastic|phonons) examples/[^`\n]*", text
+        )
         lines += [line for line in found if "--resume" not in line]
     return sorted(set(lines))
 
@@ -62,7 +67,7 @@ def test_documented_commands_are_accepted(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("document", ["README.md", "docs/python.md", "docs/relax.md"])
+@pytest.mark.parametrize("document", ["README.md", "docs/python.md", "docs/relax.md", "docs/crystals.md"])
 def test_documented_python_runs(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, document: str
 ) -> None:

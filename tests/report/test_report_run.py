@@ -180,7 +180,7 @@ def test_the_report_of_predict_holds_its_table_and_every_structure(tmp_path: Pat
 
 
 def test_a_command_without_a_recipe_gets_its_log_and_tables(tmp_path: Path) -> None:
-    write_run(tmp_path, "eos", "step,pressure_GPa\n0,1\n1,2\n", results={"bulk_modulus_GPa": 140.2})
+    write_run(tmp_path, "unheard-of", "step,pressure_GPa\n0,1\n1,2\n", results={"bulk_modulus_GPa": 140.2})
     (tmp_path / "curve.csv").write_text("volume_A3,energy_eV\n40,-1\n41,-2\n42,-1.5\n43,-1\n")
     (tmp_path / "sites.csv").write_text("site,energy_eV\nO1,-1\nO2,\n")
     assert headings(rendered(tmp_path)) == ["Summary", "Pressure", "Curve", "Sites"]

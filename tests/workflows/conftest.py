@@ -1,4 +1,4 @@
-"""Noble gases with closed answers, and a model of them that fails on neon."""
+"""Crystals whose answers are known, noble gases, and a model of them that fails on neon."""
 
 from __future__ import annotations
 
@@ -47,3 +47,14 @@ def file(crystals: list[Atoms], tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     write("six.extxyz", crystals)
     return "six.extxyz"
+
+
+@pytest.fixture
+def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty current folder with ``cu.extxyz`` (4 atoms, rattled) and ``si.cif`` (8 atoms)."""
+    monkeypatch.chdir(tmp_path)
+    copper = bulk("Cu", "fcc", a=3.6, cubic=True)
+    copper.rattle(0.05, seed=1)
+    write("cu.extxyz", copper)
+    write("si.cif", bulk("Si", "diamond", a=5.43, cubic=True))
+    return tmp_path

@@ -1,0 +1,85 @@
+"""Reports of crystals' properties: each with the picture that its property is usually shown as."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from atomml.report.plots import Series, heat_map, line_plot, polar_plot
+from atomml.report.report import Report
+from atomml.report.run_folder import Run
+from atomml.report.sections import MAX_ROWS
+
+__all__ = ["SHOWN_ELASTIC", "elastic", "eos"]
+
+SHOWN_ELASTIC = ("elastic_tensor_GPa", "clamped_elastic_tensor_GPa", "ieee_elastic_tensor_GPa")
+"""Results of ``elastic`` that its report shows as tables."""
+
+_VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
+_NAMES = {"birch_murnaghan_eV": "Birch–Murnaghan", "vinet_eV": "Vinet"}
+
+
+def eos(run: Run, report: Report) -> None:
+    """Energy against volume with both fitted curves, pressure against volume, the points."""
+    from atomml.report.recipes import show_structures
+
+    points, curves = run.log, run.tables.get("curves")
+    if "volume_A3" in points.numeric and "energy_eV" in points.numeric:
+        volumes, lowest = points.numeric["volume_A3"], float(np.nanmin(points.numeric["energy_eV"]))
+        series = []
+        if curves is not None:
+            grid = curves.numeric["volume_A3"]
+            series = [
+                Series(
+                    label, grid, curves.numeric[name] - lowest, style="dashed" if "vinet" in name else "line"
+                )
+                for name, label in _NAMES.items()
+                if name in curves.numeric
+            ]
+        series.append(Series("model", volumes, points.numeric["energy_eV"] - lowest, style="points"))
+        report.plot(
+            "Energy against volume",
+            line_plot(series, "volume (Å³)", "energy above the lowest point (eV)", "Energy against volume"),
+        )
+        if "pressure_GPa" in points.numeric:
+            pressure = Series("from the stress", volumes, points.numeric["pressure_GPa"], style="points")
+            report.plot("Pressure against volume", line_plot([pressure], "volume (Å³)", "pressure (GPa)"))
+    if len(points):
+        report.table("Points", points.names, points.rows(MAX_ROWS), total=points.total)
+    show_structures(run, report, "Structures")
+
+
+def elastic(run: Run, report: Report) -> None:
+    """The tensor as a heat map and as a table, Young's modulus against direction, the strains."""
+    from atomml.report.recipes import show_structures
+
+    tensor, youngs = run.tables.get("elastic_tensor"), run.tables.get("youngs_modulus")
+    if tensor is not None and len(tensor) == 6:
+        columns = tensor.names[1:]
+        values = np.array([tensor.numeric[name] for name in columns]).T
+        svg = heat_map(
+            values[::-1],
+            "column",
+            "row",
+            "elastic constant (GPa)",
+            "Elastic tensor",
+            extent=(0.5, 6.5, 6.5, 0.5),
+        )
+        report.plot("Elastic tensor", svg, "Voigt order: 1 to 6 are xx, yy, zz, yz, xz, xy.")
+    if youngs is not None and len(youngs):
+        angle = youngs.numeric["angle_deg"]
+        planes = [
+            Series(f"{name.removesuffix('_GPa')} plane", angle, youngs.numeric[name])
+            for name in youngs.names[1:]
+        ]
+        report.plot("Young's modulus against direction", polar_plot(planes, "GPa", "Young's modulus"))
+    for name, title in (
+        ("elastic_tensor_GPa", "Elastic tensor (GPa)"),
+        ("clamped_elastic_tensor_GPa", "Elastic tensor with clamped ions (GPa)"),
+        ("ieee_elastic_tensor_GPa", "Elastic tensor in the axes of the IEEE standard (GPa)"),
+    ):
+        rows = run.results.get(name)
+        if rows:
+            report.table(title, ["", *_VOIGT], [[_VOIGT[n], *row] for n, row in enumerate(rows)])
+    if len(run.log):
+        report.table("Strains", run.log.names, run.log.rows(MAX_ROWS), total=run.log.total)
+    show_structures(run, report, "Structures")
