@@ -29,7 +29,7 @@ class Holdout:
 
 
 def hold_out(dataset: Dataset, fraction: float, seed: int) -> Holdout:
-    """Hold out about ``fraction`` of the entries: by trajectory where there are any, else at random.
+    """Hold out about ``fraction`` of the entries, one at least: by trajectory if there are any, or at random.
 
     Args:
         dataset: All entries.
@@ -40,10 +40,11 @@ def hold_out(dataset: Dataset, fraction: float, seed: int) -> Holdout:
         OptionError: The set is too small for it.
     """
     n = len(dataset)
+    share = max(fraction, 1 / n) if n > 1 else fraction
     facts = gather_facts(dataset)
     by = "trajectory" if any(facts.trajectories) else "random"
     try:
-        parts = split_entries(facts, [1 - fraction, fraction], by=by, seed=seed, gap=_GAP)
+        parts = split_entries(facts, [1 - share, share], by=by, seed=seed, gap=_GAP)
     except InputError as error:
         raise OptionError(f"Nothing can be held out of {n} structures ({error}): give --valid.") from error
     train, valid = (part.tolist() for part in parts)

@@ -169,6 +169,8 @@ def test_what_is_held_out_shares_no_trajectory_and_is_said(entries: list[Entry])
     runs = ListDataset(
         [replace(entries[k % 10], trajectory=f"run {k // 5}", frame=k % 5, source="x") for k in range(100)]
     )
+    few = hold_out(ListDataset(entries[:4]), 0.05, 0)
+    assert (len(few.train), len(few.valid)) == (3, 1)  # a twentieth of four is one all the same
     parts = hold_out(runs, 0.2, 0)
     of = {k: k // 5 for k in range(100)}
     assert not {of[k] for k in parts.train} & {of[k] for k in parts.valid}
