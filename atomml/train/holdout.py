@@ -40,9 +40,10 @@ def hold_out(dataset: Dataset, fraction: float, seed: int) -> Holdout:
         OptionError: The set is too small for it.
     """
     n = len(dataset)
-    share = max(fraction, 1 / n) if n > 1 else fraction
     facts = gather_facts(dataset)
     by = "trajectory" if any(facts.trajectories) else "random"
+    least = 1 + _GAP if by == "trajectory" else 1  # at a cut, the gap is taken out of what is held out
+    share = max(fraction, least / n) if n > least else fraction
     try:
         parts = split_entries(facts, [1 - share, share], by=by, seed=seed, gap=_GAP)
     except InputError as error:

@@ -171,6 +171,10 @@ def test_what_is_held_out_shares_no_trajectory_and_is_said(entries: list[Entry])
     )
     few = hold_out(ListDataset(entries[:4]), 0.05, 0)
     assert (len(few.train), len(few.valid)) == (3, 1)  # a twentieth of four is one all the same
+    short = [replace(entry, trajectory="one", frame=k, source="x") for k, entry in enumerate(entries[:8])]
+    few = hold_out(ListDataset(short), 0.1, 0)
+    assert len(few.valid) == 1
+    assert min(abs(few.valid[0] - k) for k in few.train) > 1
     parts = hold_out(runs, 0.2, 0)
     of = {k: k // 5 for k in range(100)}
     assert not {of[k] for k in parts.train} & {of[k] for k in parts.valid}
