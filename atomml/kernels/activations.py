@@ -11,6 +11,8 @@ from llvmlite import ir
 from numba.core import types
 from numba.extending import intrinsic, overload
 
+from atomml.kernels.compile import INNER
+
 __all__ = [
     "NORM_EPSILON",
     "exponential",
@@ -63,7 +65,7 @@ def exponential(x: Any) -> Any:
     raise NotImplementedError
 
 
-@overload(exponential, jit_options={"fastmath": EXACT, "error_model": "numpy"}, inline="never")
+@overload(exponential, jit_options={"fastmath": EXACT, **INNER}, inline="never")
 def _exponential(x: Any) -> Any:
     if x == types.float32:
         log2e, high, low = np.float32(_LOG2E), np.float32(0.693359375), np.float32(-2.12194440e-4)
@@ -100,7 +102,7 @@ def sigmoid(x: Any) -> Any:
     raise NotImplementedError
 
 
-@overload(sigmoid, jit_options={"fastmath": EXACT, "error_model": "numpy"}, inline="never")
+@overload(sigmoid, jit_options={"fastmath": EXACT, **INNER}, inline="never")
 def _sigmoid(x: Any) -> Any:
     # numba makes float64 of a float32 and a whole number, so 1 has a type of its own.
     one = np.float32(1.0) if x == types.float32 else np.float64(1.0)
@@ -112,7 +114,7 @@ def _sigmoid(x: Any) -> Any:
     return typed
 
 
-@numba.njit(fastmath=EXACT, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=EXACT, **INNER)
 def sine_cosine(x: float) -> tuple[float, float]:
     """Sine and cosine in float64 for |x| below some thousands, vectorisable.
 
@@ -144,7 +146,7 @@ def sine_cosine(x: float) -> tuple[float, float]:
     return sign * (r - r * q * s), sign * (1.0 + q * c)
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=LOOSE, **INNER)
 def silu_rows(h: Any, s: Any, n_rows: int) -> None:
     """``s = silu(h)`` for the first rows of two equal blocks."""
     for i in range(n_rows):
@@ -153,7 +155,7 @@ def silu_rows(h: Any, s: Any, n_rows: int) -> None:
             s[i, j] = x * sigmoid(x)
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=LOOSE, **INNER)
 def silu_backward(h: Any, h_row: int, gradient: Any, n_rows: int) -> None:
     """Multiply ``gradient`` by the derivative of SiLU at rows ``h[h_row:]``."""
     one = h.dtype.type(1)
@@ -164,7 +166,7 @@ def silu_backward(h: Any, h_row: int, gradient: Any, n_rows: int) -> None:
             gradient[i, j] *= p * (one + x * (one - p))
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=LOOSE, **INNER)
 def gate_forward(
     y: Any, n_rows: int, scale: Any, shift: Any, normed: Any, row: int, inverse: Any, message: Any
 ) -> None:
@@ -202,7 +204,7 @@ def gate_forward(
             message[i, j] = a * sigmoid(a) * sigmoid(b)
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=LOOSE, **INNER)
 def gate_backward(
     gradient: Any,
     n_rows: int,

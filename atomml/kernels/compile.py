@@ -15,7 +15,15 @@ from typing import Any
 import numba
 from numba.core import config as numba_config
 
-__all__ = ["Kernel", "cache_folder", "kernel", "source_digest"]
+__all__ = ["INNER", "Kernel", "cache_folder", "kernel", "source_digest"]
+
+INNER = {"error_model": "numpy", "no_cfunc_wrapper": True, "forceinline": True}
+"""Options of functions that kernels call.
+
+They are inlined by force. A function that is not leaves a weak symbol in each kernel, and the one that was
+loaded first serves them all: a process that compiles would then run other code, with other last bits, than
+one that loads from the cache, and a resumed run would not be the unbroken one.
+"""
 
 logger = logging.getLogger(__name__)
 _lock = threading.RLock()

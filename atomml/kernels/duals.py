@@ -14,6 +14,7 @@ import numba
 import numpy as np
 
 from atomml.kernels.activations import LOOSE, NORM_EPSILON, sigmoid
+from atomml.kernels.compile import INNER
 from atomml.kernels.gemm import BLOCK
 
 __all__ = ["HALF", "gate_duals", "gate_duals_backward", "silu_duals", "silu_duals_backward"]
@@ -22,7 +23,7 @@ HALF = BLOCK // 2
 """Rows that are worked on at a time, with as many of tangents."""
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=LOOSE, **INNER)
 def silu_duals(x: Any, result: Any) -> None:
     """``result = silu(x)`` with tangents, both ``(2 * HALF, width)``."""
     one = x.dtype.type(1)
@@ -34,7 +35,7 @@ def silu_duals(x: Any, result: Any) -> None:
             result[HALF + i, j] = x[HALF + i, j] * p * (one + v * (one - p))
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=LOOSE, **INNER)
 def silu_duals_backward(x: Any, gradient: Any) -> None:
     """Turn the gradient of :func:`silu_duals`' result into that of its argument, in place."""
     one, two = x.dtype.type(1), x.dtype.type(2)
@@ -49,7 +50,7 @@ def silu_duals_backward(x: Any, gradient: Any) -> None:
             gradient[HALF + i, j] = along * slope
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=LOOSE, **INNER)
 def _norm_of(y: Any, i: int, first: int, c: int) -> Any:
     """1 / standard deviation of a centred row, and the mean of its normalised row times its tangent."""
     zero = y.dtype.type(0)
@@ -62,7 +63,7 @@ def _norm_of(y: Any, i: int, first: int, c: int) -> Any:
     return inverse, inverse * along / width
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=LOOSE, **INNER)
 def gate_duals(y: Any, scale: Any, shift: Any, message: Any) -> None:
     """Layer norm of core and gate, then ``silu(core) * sigmoid(gate)``, with tangents.
 
@@ -87,7 +88,7 @@ def gate_duals(y: Any, scale: Any, shift: Any, message: Any) -> None:
             message[HALF + i, j] = p * q * ((one + a * (one - p)) * da + a * (one - q) * db)
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=LOOSE, **INNER)
 def gate_duals_backward(
     y: Any,
     scale: Any,
@@ -116,7 +117,7 @@ def gate_duals_backward(
     _norms_backward(y, scale, back, scale_gradient, shift_gradient)
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=LOOSE, **INNER)
 def _gates_backward(y: Any, scale: Any, shift: Any, gradient: Any, message: Any, back: Any) -> None:
     """All rows of a block, back to what the norms gave."""
     c = message.shape[1]
@@ -126,7 +127,7 @@ def _gates_backward(y: Any, scale: Any, shift: Any, gradient: Any, message: Any,
         _gate_backward(y, i, r0, p0, r1, p1, scale, shift, gradient, message, back)
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=LOOSE, **INNER)
 def _norms_backward(y: Any, scale: Any, back: Any, scale_gradient: Any, shift_gradient: Any) -> None:
     """All rows of a block, back through both norms."""
     c = y.shape[1] // 2
@@ -137,7 +138,7 @@ def _norms_backward(y: Any, scale: Any, back: Any, scale_gradient: Any, shift_gr
         _norm_backward(y, i, c, c, r1, p1, scale, back, scale_gradient, shift_gradient)
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=LOOSE, **INNER)
 def _gate_backward(
     y: Any, i: int, r0: Any, p0: Any, r1: Any, p1: Any,
     scale: Any, shift: Any, gradient: Any, message: Any, back: Any,
@@ -164,7 +165,7 @@ def _gate_backward(
         back[HALF + i, c + j] = along * silu * steep
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=LOOSE, **INNER)
 def _norm_backward(
     y: Any, i: int, first: int, c: int, r: Any, p: Any,
     scale: Any, back: Any, scale_gradient: Any, shift_gradient: Any,

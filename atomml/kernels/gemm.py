@@ -18,6 +18,8 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from atomml.kernels.compile import INNER
+
 __all__ = [
     "BLOCK",
     "TILE_ROWS",
@@ -194,7 +196,7 @@ def _emit_loop(builder: Any, vector: Any, left: Any, right: Any, depth: Any, sta
     return updated
 
 
-@numba.njit(error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(**INNER)
 def block_product(a: Any, a_row: int, a_column: int, panels: Any, c: Any, c_column: int, n_rows: int) -> None:
     """Add ``a[a_row:+n_rows, a_column:+k] @ matrix`` to ``c[:n_rows, c_column:+n]``.
 
@@ -216,7 +218,7 @@ def block_product(a: Any, a_row: int, a_column: int, panels: Any, c: Any, c_colu
             tile_product(a, a_row + r, a_column, panels, q, c, r, c_column + q * width)
 
 
-@numba.njit(error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(**INNER)
 def block_product_transposed(a: Any, a_column: int, b: Any, b_column: int, n: int, c: Any) -> None:
     """Add ``a[:, a_column:+n].T @ b[:, b_column:+n]`` to ``c[:n, :n]``; what a weight's gradient is.
 

@@ -12,12 +12,12 @@ import numba
 import numpy as np
 
 from atomml.kernels.activations import LOOSE, gate_backward, gate_forward, silu_backward, silu_rows
-from atomml.kernels.compile import kernel
+from atomml.kernels.compile import INNER, kernel
 from atomml.kernels.gemm import BLOCK, block_product
 from atomml.kernels.rows import add_row, copy_rows, set_row, sum_rows
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=LOOSE, **INNER)
 def _first_layer(
     first: int,
     n_rows: int,
@@ -201,7 +201,7 @@ def angle_update(
                 angle_features[first + i, j] += message[i, j]
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=LOOSE, **INNER)
 def _first_layer_backward(
     first: int,
     n_rows: int,

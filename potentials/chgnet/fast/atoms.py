@@ -251,7 +251,7 @@ def _add_products_py(rows: Any, n_rows: int, panels: Any, where: Any, result: An
         add_row(result, where[i], target[i])
 
 
-_add_products = kernel(_add_products_py, fastmath=LOOSE).dispatcher
+_add_products = kernel(_add_products_py, fastmath=LOOSE, forceinline=True).dispatcher
 
 
 @kernel(fastmath=LOOSE)

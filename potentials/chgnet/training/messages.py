@@ -13,14 +13,14 @@ import numba
 import numpy as np
 
 from atomml.kernels.activations import LOOSE
-from atomml.kernels.compile import kernel
+from atomml.kernels.compile import INNER, kernel
 from atomml.kernels.duals import HALF, gate_duals, gate_duals_backward, silu_duals, silu_duals_backward
 from atomml.kernels.gemm import BLOCK, TILE_ROWS, block_product, block_product_transposed
 
 __all__ = ["gates", "gates_backward", "messages", "messages_backward"]
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=LOOSE, **INNER)
 def _gather(
     first: int, n_rows: int, a: Any, ia: Any, b: Any, ib: Any, d: Any, id_: Any, own: Any, x: Any
 ) -> None:
@@ -36,7 +36,7 @@ def _gather(
                     row[j] += own[side, k, j]
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=LOOSE, **INNER)
 def _scatter(
     first: int, n_rows: int, x: Any, a: Any, ia: Any, b: Any, ib: Any, d: Any, id_: Any, own: Any
 ) -> None:
@@ -107,7 +107,7 @@ def messages(
                 along[j] += m[HALF + i, j] * w[j] + m[i, j] * dw[j]
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=LOOSE, **INNER)
 def _second_layer(h: Any, core: Any, gate: Any, bias: Any, y: Any) -> None:
     """Both second layers of a block; tangents have no bias."""
     c = y.shape[1] // 2
@@ -186,7 +186,7 @@ def messages_backward(
             _scatter(first, n_rows, y, a_bar[copy], ia, b_bar[copy], ib, d_bar[copy], id_, own_bar)
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=LOOSE, **INNER)
 def _weigh_backward(
     first: int, n_rows: int, owner: Any, weights: Any, iw: Any, sums_bar: Any, m_bar: Any
 ) -> None:
@@ -201,7 +201,7 @@ def _weigh_backward(
     m_bar[HALF + n_rows :] = 0
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=LOOSE, **INNER)
 def _weights_backward(
     first: int, n_rows: int, owner: Any, iw: Any, sums_bar: Any, m: Any, weights_bar: Any
 ) -> None:
@@ -214,7 +214,7 @@ def _weights_backward(
             dw[j] += along[j] * m[i, j]
 
 
-@numba.njit(fastmath=LOOSE, error_model="numpy", no_cfunc_wrapper=True)
+@numba.njit(fastmath=LOOSE, **INNER)
 def _matrix_backward(h: Any, y_bar: Any, matrix_bar: Any, bias_bar: Any) -> None:
     """Add a block's share to the gradients of the second layers and their biases."""
     c = y_bar.shape[1] // 2
