@@ -160,6 +160,7 @@ def test_relaxed_ions_lie_below_clamped_ones_and_on_the_crystals_own_curve() -> 
     assert np.allclose(relaxed.energies, reference.energies, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_relaxed_shape_follows_the_volume() -> None:
     """A strained fcc cell springs back at constant volume, to the energies of the cubic one."""
     strained = bulk("Cu", "fcc", a=3.6, cubic=True)
@@ -236,6 +237,7 @@ class Killer(EMT):
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_numbers(here: Path, root: Path) -> None:
     """Killed within the relaxation of a volume."""
     (here / "killer.py").write_text(KILLER)

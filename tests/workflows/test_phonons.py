@@ -113,6 +113,7 @@ def test_an_einstein_solid_has_one_frequency_and_einsteins_heat_capacity() -> No
     assert found.entropy == pytest.approx(3 * GAS * (x / np.expm1(x) - np.log(-np.expm1(-x))), rel=1e-5)
 
 
+@pytest.mark.slow
 def test_long_waves_run_at_the_speed_of_the_elastic_constants() -> None:
     """Along [100], v² = C11/ρ and C44/ρ. At 1/50 of the way to X dispersion takes (π/50)²/24, 2e-4."""
     crystal = bulk("Ar", "fcc", a=5.25, cubic=True)
