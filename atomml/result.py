@@ -25,6 +25,8 @@ UNIT_SUFFIXES = {
     "eV": "eV",
     "meV": "meV",
     "GPa": "GPa",
+    "J_per_K_per_mol": "J/K/mol",
+    "THz": "THz",
     "A3": "Å^3",
     "A2": "Å^2",
     "A": "Å",

@@ -105,10 +105,11 @@ def _report(
 ) -> dict[str, Any]:
     values = plan.values
     atoms = largest.atoms
-    repeats = values.get("supercell") or (1, 1, 1)
+    # Of a crystal the cell is timed, and the workflow counts how often: its supercells are many cells.
+    repeats = (1, 1, 1) if plan.name in _CRYSTALS else values.get("supercell") or (1, 1, 1)
     copies = math.prod(repeats)
     seconds, edges = _time_once(model, atoms)
-    steps = _steps(plan)
+    steps = _steps(plan, atoms)
     per_step = seconds * copies
     total = per_step * steps if plan.name not in _EACH_ONCE else seconds * n_atoms / len(atoms)
     return {
@@ -127,7 +128,7 @@ def _report(
     }
 
 
-def _steps(plan: Plan) -> int:
+def _steps(plan: Plan, atoms: Any) -> int:
     """Evaluations of the model: what the workflow says, else its steps."""
     from importlib import import_module
 
@@ -137,7 +138,8 @@ def _steps(plan: Plan) -> int:
     if count is None:
         return int(plan.values.get("steps", 1))
     own = plan.workflow.specs()
-    return int(count(build_options(type_of(plan), {k: v for k, v in plan.values.items() if k in own})))
+    values = {key: value for key, value in plan.values.items() if key in own}
+    return int(count(build_options(type_of(plan), values), atoms))
 
 
 def _time_once(model: GivenModel, atoms: Any) -> tuple[float, int | None]:

@@ -88,6 +88,13 @@ WORKFLOWS = {
         "Elastic tensor from stresses of strained cells, with Born's stability, the averages of Voigt, Reuss "
         "and Hill, anisotropy, sound speeds and the Debye temperature.",
     ),
+    "phonons": Workflow(
+        "atomml.workflows.lattice_dynamics",
+        "phonons",
+        "PhononOptions",
+        "Phonons by finite displacements in a supercell of 20 Å: bands on the standard path, density of "
+        "states, heat capacity, free energy; imaginary modes are named. Needs the extra 'phonons'.",
+    ),
     "evaluate": Workflow(
         "atomml.workflows.evaluation",
         "evaluate",

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from atomml.workflows.equation_of_state import eos
     from atomml.workflows.evaluation import evaluate
     from atomml.workflows.fine_tuning import finetune
+    from atomml.workflows.lattice_dynamics import phonons
     from atomml.workflows.molecular_dynamics import md
     from atomml.workflows.relaxation import relax
     from atomml.workflows.single_point import predict
@@ -29,6 +30,7 @@ __all__ = [
     "import_data",
     "label_data",
     "md",
+    "phonons",
     "predict",
     "relax",
     "report_data",
@@ -47,6 +49,7 @@ _HOME = {
     "label_data": "data_label",
     "split_data": "data_split",
     "md": "molecular_dynamics",
+    "phonons": "lattice_dynamics",
     "predict": "single_point",
     "relax": "relaxation",
     "train": "training",

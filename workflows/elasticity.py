@@ -160,7 +160,7 @@ def elastic(
         return result
 
 
-def evaluations(options: ElasticOptions) -> int:
+def evaluations(options: ElasticOptions, atoms: Atoms) -> int:
     """At most how many times the model is asked, for ``--dry-run``."""
     at_each = 8 if options.ions == "relaxed" else 1
     return _N_PATTERNS * options.points * at_each + (20 if options.start == "relaxed" else 0)

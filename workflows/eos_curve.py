@@ -7,17 +7,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from atomml.errors import RunFailedError, StructureError
-from atomml.workflows.crystal import (
-    EV_PER_A3,
-    CrystalRun,
-    Image,
-    Limits,
-    evaluate_images,
-    relaxed_images,
-    relaxed_start,
-    write_images,
-    write_table,
-)
+from atomml.workflows.crystal import EV_PER_A3, CrystalRun, Limits, relaxed_start, write_table
+from atomml.workflows.crystal_images import Image, evaluate_images, relaxed_images, write_images
 from atomml.workflows.equation_of_state import EosOptions, EosResult
 
 if TYPE_CHECKING:

@@ -139,7 +139,7 @@ def eos(
         return result
 
 
-def evaluations(options: EosOptions) -> int:
+def evaluations(options: EosOptions, atoms: Atoms) -> int:
     """About how many times the model is asked, for ``--dry-run``."""
     at_each = {"none": 1, "ions": 8, "shape": 20}[options.relax]
     return options.points * at_each + (20 if options.start == "relaxed" else 0)

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 import numpy as np
+from numpy.typing import NDArray
 
-from atomml.report.plots import Series, heat_map, line_plot, polar_plot
+from atomml.report.plots import Series, band_plot, heat_map, line_plot, polar_plot
 from atomml.report.report import Report
-from atomml.report.run_folder import Run
+from atomml.report.run_folder import Columns, Run
 from atomml.report.sections import MAX_ROWS
 
-__all__ = ["SHOWN_ELASTIC", "elastic", "eos"]
+__all__ = ["SHOWN_ELASTIC", "SHOWN_PHONONS", "elastic", "eos", "phonons"]
 
 SHOWN_ELASTIC = ("elastic_tensor_GPa", "clamped_elastic_tensor_GPa", "ieee_elastic_tensor_GPa")
 """Results of ``elastic`` that its report shows as tables."""
+
+SHOWN_PHONONS = ("imaginary_modes",)
+"""Results of ``phonons`` that its report shows as a table."""
 
 _VOIGT = ("xx", "yy", "zz", "yz", "xz", "xy")
 _NAMES = {"birch_murnaghan_eV": "Birch–Murnaghan", "vinet_eV": "Vinet"}
@@ -79,7 +83,66 @@ def elastic(run: Run, report: Report) -> None:
     ):
         rows = run.results.get(name)
         if rows:
-            report.table(title, ["", *_VOIGT], [[_VOIGT[n], *row] for n, row in enumerate(rows)])
+            names = [f"{n} ({axes})" for n, axes in enumerate(_VOIGT, 1)]
+            report.table(title, ["", *names], [[names[n], *row] for n, row in enumerate(rows)])
     if len(run.log):
         report.table("Strains", run.log.names, run.log.rows(MAX_ROWS), total=run.log.total)
     show_structures(run, report, "Structures")
+
+
+def phonons(run: Run, report: Report) -> None:
+    """Bands on the path, density of states, heat capacity and free energy, imaginary modes, displacements."""
+    from atomml.report.recipes import show_structures
+
+    bands = run.tables.get("bands")
+    if bands is not None and len(bands):
+        segments, ticks = _segments(bands)
+        report.plot(
+            "Phonon bands", band_plot(segments, ticks, "frequency (THz)"), "Imaginary ones are negative."
+        )
+    dos = run.tables.get("dos")
+    if dos is not None and len(dos):
+        curve = Series("all atoms", dos.numeric["frequency_THz"], dos.numeric["states_per_THz"])
+        svg = line_plot([curve], "frequency (THz)", "states per THz and primitive cell", "Density of states")
+        report.plot("Density of states", svg)
+    thermal = run.tables.get("thermal")
+    if thermal is not None and len(thermal):
+        for name, title, unit in _THERMAL:
+            curve = Series(title, thermal.numeric["temperature_K"], thermal.numeric[name])
+            report.plot(title, line_plot([curve], "temperature (K)", f"{title.lower()} ({unit})", title))
+    modes = run.results.get("imaginary_modes")
+    if modes:
+        names = list(modes[0])
+        report.table("Imaginary modes", names, [[_shown(mode[name]) for name in names] for mode in modes])
+    if len(run.log):
+        report.table("Displacements", run.log.names, run.log.rows(MAX_ROWS), total=run.log.total)
+    show_structures(run, report, "Crystal")
+
+
+_THERMAL = (
+    ("heat_capacity_J_per_K_per_mol", "Heat capacity", "J/K per mole of atoms"),
+    ("entropy_J_per_K_per_mol", "Entropy", "J/K per mole of atoms"),
+    ("free_energy_meV_per_atom", "Free energy", "meV/atom"),
+)
+
+
+def _shown(value: object) -> object:
+    return ", ".join(f"{x:g}" for x in value) if isinstance(value, list) else value
+
+
+def _segments(
+    bands: Columns,
+) -> tuple[list[tuple[NDArray[np.float64], NDArray[np.float64]]], list[tuple[float, str]]]:
+    """Pieces of the path with their bands, and the corners between them; two at a jump are one tick."""
+    names = [name for name in bands.names if name.startswith("band_")]
+    number, where = bands.numeric["segment"], bands.numeric["distance"]
+    values = np.array([bands.numeric[name] for name in names]).T
+    pieces = [(where[number == n], values[number == n]) for n in np.unique(number)]
+    corners: dict[float, list[str]] = {}
+    for place, name in zip(where, bands.cells["point"], strict=True):
+        if name:
+            label = "Γ" if name == "G" else name
+            found = corners.setdefault(round(float(place), 6), [])
+            if label not in found:
+                found.append(label)
+    return pieces, [(place, "|".join(labels)) for place, labels in corners.items()]

@@ -26,7 +26,16 @@ if TYPE_CHECKING:
     from matplotlib.axis import Axis
     from matplotlib.figure import Figure
 
-__all__ = ["Series", "bar_plot", "heat_map", "histogram", "line_plot", "parity_plot", "polar_plot"]
+__all__ = [
+    "Series",
+    "band_plot",
+    "bar_plot",
+    "heat_map",
+    "histogram",
+    "line_plot",
+    "parity_plot",
+    "polar_plot",
+]
 
 Style = Literal["line", "dashed", "points", "steps"]
 Scale = Literal["linear", "log"]
@@ -170,6 +179,33 @@ def polar_plot(series: Sequence[Series], unit: str, title: str = "") -> str:
         if series:
             _legend(axes, len(series))
         return _svg(figure, title or f"Polar plot ({unit})")
+
+
+def band_plot(
+    segments: Sequence[tuple[ArrayLike, ArrayLike]],
+    ticks: Sequence[tuple[float, str]],
+    ylabel: str,
+    title: str = "",
+) -> str:
+    """Bands along a path, as an SVG element; all of one colour, with an upright line at each corner.
+
+    Args:
+        segments: Of each piece of the path its abscissae ``(n,)`` and its bands ``(n, n_bands)``.
+        ticks: Where corners are, and what they are called.
+        ylabel: Name and unit of the bands.
+        title: What a screen reader says of the plot.
+    """
+    with _canvas(_SQUARE) as (figure, axes):
+        axes.set(ylabel=clean(ylabel))
+        for x, bands in segments:
+            for band in np.asarray(bands, dtype=np.float64).T:
+                axes.plot(np.asarray(x, dtype=np.float64), band, color=PALETTE[0], linewidth=1.0)
+        axes.axhline(0.0, color=INK, linewidth=0.7, alpha=0.6)
+        for where, _ in ticks:
+            axes.axvline(where, color=INK, linewidth=0.6, alpha=0.4)
+        axes.set_xticks([where for where, _ in ticks], [clean(name) for _, name in ticks])
+        axes.grid(visible=False, axis="x")
+        return _svg(figure, title or ylabel)
 
 
 def heat_map(

@@ -23,6 +23,7 @@ UNITS: dict[str, str] = {
     "C": "°C",
     "GB": "GB",
     "GPa": "GPa",
+    "J_per_K_per_mol": "J/K/mol",
     "K": "K",
     "MB": "MB",
     "MiB": "MiB",

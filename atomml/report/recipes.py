@@ -108,6 +108,7 @@ RECIPES: dict[str, Recipe] = {
     "evaluate": evaluate,
     "finetune": training,
     "md": md,
+    "phonons": crystal_recipes.phonons,
     "predict": predict,
     "relax": relax,
     "train": training,
@@ -116,6 +117,7 @@ RECIPES: dict[str, Recipe] = {
 SHOWN_BY_RECIPE: dict[str, Collection[str]] = {
     "elastic": crystal_recipes.SHOWN_ELASTIC,
     "evaluate": SHOWN_RESULTS,
+    "phonons": crystal_recipes.SHOWN_PHONONS,
 }
 """Results that a recipe shows itself, so that they are not listed once more."""
 

@@ -122,6 +122,7 @@ def hexagonal() -> Atoms:
     return bulk("Ar", "hcp", a=3.75, c=6.0)
 
 
+@pytest.mark.slow
 def test_strains_that_symmetry_spares_are_not_missed() -> None:
     """A hexagonal crystal whose ions relax: 3 patterns give the tensor of all 6.
 

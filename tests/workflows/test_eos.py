@@ -22,7 +22,7 @@ from ase.calculators.lj import LennardJones
 from atomml.cli.main import main
 from atomml.errors import InputError, OptionError, RunFailedError, StructureError
 from atomml.run import read_events
-from atomml.workflows import eos
+from atomml.workflows import compare, eos
 from atomml.workflows.eos_curve import birch_murnaghan_pressure, fit_eos
 
 # Sums of (nearest distance / distance)^n over the fcc lattice for n = 12 and 6, as in C. Kittel,
@@ -160,6 +160,7 @@ def test_relaxed_ions_lie_below_clamped_ones_and_on_the_crystals_own_curve() -> 
     assert np.allclose(relaxed.energies, reference.energies, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_relaxed_shape_follows_the_volume() -> None:
     """A strained fcc cell springs back at constant volume, to the energies of the cubic one."""
     strained = bulk("Cu", "fcc", a=3.6, cubic=True)
@@ -236,6 +237,7 @@ class Killer(EMT):
 """
 
 
+@pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_numbers(here: Path, root: Path) -> None:
     """Killed within the relaxation of a volume."""
     (here / "killer.py").write_text(KILLER)
@@ -258,3 +260,12 @@ def test_a_killed_run_goes_on_to_the_same_numbers(here: Path, root: Path) -> Non
         assert Path("whole", name).read_bytes() == Path("killed", name).read_bytes()
     relaxed = [event["step"] for event in read_events("killed") if event["event"] == "relaxed"]
     assert relaxed == [1, 2, 3, 4, 5]  # none of them twice
+
+
+def test_two_models_are_compared_by_one_table() -> None:
+    """The same potential twice, ours and ASE's, cut differently beyond 2 σ: moduli within a tenth."""
+    theirs = LennardJones(epsilon=EPSILON, sigma=SIGMA, rc=8.5, ro=7.0, smooth=True)
+    both = compare("eos", bulk("Ar", "fcc", a=5.25), ["lj-argon", theirs], points=5, volume_range=0.04)
+    (row,) = (row for row in both.rows if row["quantity"] == "bulk_modulus_GPa")
+    assert row["unit"] == "GPa"
+    assert 0 < row["spread"] < 0.1 * both.by_model["lj-argon"]["bulk_modulus_GPa"]

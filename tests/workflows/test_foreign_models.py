@@ -68,6 +68,7 @@ def test_a_run_is_not_resumed_with_other_keywords(here: Path, capsys: pytest.Cap
     assert main([*run, *AS_FLAGS, "--resume", "--steps", "200"]) == 0
 
 
+@pytest.mark.slow
 def test_dynamics_of_a_calculator_from_elsewhere_conserves_energy(here: Path) -> None:
     """EMT is smooth, so velocity Verlet's error at 2 fs is bounded: below 0.1 meV an atom at 100 K."""
     run = md(
