@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from atomml.data.symmetry import find_symmetry
+
 if TYPE_CHECKING:
     from ase import Atoms
     from numpy.typing import NDArray
@@ -50,15 +52,7 @@ def point_group(atoms: Atoms, symprec: float) -> PointGroup:
         atoms: The crystal.
         symprec: How far atoms may be off their symmetric sites, Å.
     """
-    import warnings
-
-    import spglib
-
-    cell = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
-    with warnings.catch_warnings():
-        # It announces that later versions raise where this one returns None, which is what is read here.
-        warnings.simplefilter("ignore", DeprecationWarning)
-        found = spglib.get_symmetry_dataset(cell, symprec=symprec)
+    found = find_symmetry(atoms, symprec)
     if found is None:
         return PointGroup("P1", np.eye(3)[None])
     lattice = atoms.cell.array.T  # columns are vectors

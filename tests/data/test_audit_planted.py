@@ -79,7 +79,12 @@ def test_findings_say_which_entries(clean: Mapping[str, list[Entry]]) -> None:
     assert finding.n_entries == 5
 
 
-def test_a_flat_cell_is_a_finding_and_no_crash(clean: Mapping[str, list[Entry]]) -> None:
+@pytest.mark.parametrize("raises", [False, True])
+def test_a_flat_cell_is_a_finding_and_no_crash(
+    raises: bool, clean: Mapping[str, list[Entry]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However spglib is set to report that it found no symmetry."""
+    monkeypatch.setattr("spglib.error.OLD_ERROR_HANDLING", not raises)
     entries = list(clean["salt"])
     atoms = entries[4].atoms.copy()
     atoms.set_cell(np.diag([5.0, 5.0, 0.0]))

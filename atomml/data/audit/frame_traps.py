@@ -7,7 +7,6 @@ deviatoric stress along strained pairs, and the symmetry of the crystal, which i
 
 from __future__ import annotations
 
-import warnings
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -18,6 +17,7 @@ from atomml.data.audit.finding import ERROR, Finding
 from atomml.data.audit.hypotheses import stress_hypotheses
 from atomml.data.audit.scale_fit import Floats, Slope, fit_slope, partial_slopes
 from atomml.data.audit.unit_traps import Verdict
+from atomml.data.symmetry import find_symmetry
 
 if TYPE_CHECKING:
     from atomml.data.entry import Entry
@@ -146,17 +146,10 @@ def symmetry_violation(entry: Entry, smallest: float) -> float | None:
 
 def _point_group(entry: Entry) -> NDArray[np.float64]:
     """``(n, 3, 3)`` Cartesian rotations of the crystal; none but the identity and inversion gives one."""
-    import spglib
-
-    atoms = entry.atoms
-    cell = np.asarray(atoms.cell.array)
-    crystal = (cell, atoms.get_scaled_positions(), atoms.numbers)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)  # of how spglib will report errors one day
-        found = spglib.get_symmetry_dataset(crystal, symprec=_SYMPREC)
+    found = find_symmetry(entry.atoms, _SYMPREC)
     if found is None:
         return np.eye(3)[None]
-    columns = cell.T
+    columns = np.asarray(entry.atoms.cell.array).T
     rotations = columns @ found.rotations @ np.linalg.inv(columns)
     proper = rotations * np.sign(np.linalg.det(rotations))[:, None, None]
     return np.unique(proper.round(6), axis=0)
