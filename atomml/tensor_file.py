@@ -23,6 +23,7 @@ import numpy as np
 
 from atomml.errors import CheckpointError
 from atomml.files import write_atomic_with
+from atomml.untrusted_json import parse_json
 
 if TYPE_CHECKING:
     import torch
@@ -146,7 +147,7 @@ def _parse_table(path: Path, data: bytes) -> tuple[dict[str, Any], int]:
     if not 2 <= length <= min(_LARGEST_TABLE, len(data) - 8):
         raise _damaged(path)
     try:
-        table = json.loads(data[8 : 8 + length])
+        table = parse_json(data[8 : 8 + length])
     except (ValueError, RecursionError) as error:
         raise _damaged(path) from error
     if not isinstance(table, dict):
@@ -161,7 +162,7 @@ def _parse_table(path: Path, data: bytes) -> tuple[dict[str, Any], int]:
 
 def _parse_envelope(path: Path, content: str) -> dict[str, Any]:
     try:
-        envelope = json.loads(content)
+        envelope = parse_json(content)
         version = envelope["format"]
         if isinstance(version, int) and version > FORMAT:
             raise CheckpointError(

@@ -6,7 +6,6 @@ Each value is a row of ``ase.db`` as JSON, compressed by zlib, under its number 
 
 from __future__ import annotations
 
-import json
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,6 +16,7 @@ from ase import Atoms
 
 from atomml.data.structures import Frame
 from atomml.errors import AtomMLError, FileFormatError
+from atomml.untrusted_json import parse_json
 
 __all__ = ["read_aselmdb"]
 
@@ -54,7 +54,7 @@ def _decoded(value: bytes | None, path: Path, what: str) -> Any:
         text = unpacker.decompress(value, _LARGEST_ROW)
         if unpacker.unconsumed_tail:
             raise FileFormatError(f"{path}: {what} is larger than 256 MiB: take it out.")
-        return json.loads(text, object_hook=object_hook)
+        return parse_json(text, object_hook=object_hook)
     except (zlib.error, ValueError, TypeError, KeyError) as error:
         raise FileFormatError(f"{path}: {what} cannot be read ({error}): take another copy.") from error
 

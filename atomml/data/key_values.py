@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from atomml.errors import FileFormatError
+from atomml.untrusted_json import parse_json
 
 __all__ = ["MATRIX_KEYS", "format_pair", "parse_pairs", "parse_value"]
 
@@ -94,7 +95,7 @@ def _matrix(key: str, value: Any) -> Any:
 
 def _parse_json(key: str, text: str) -> Any:
     try:
-        content = json.loads(text)
+        content = parse_json(text)
     except (ValueError, RecursionError) as error:
         raise FileFormatError(f"the JSON of {key} in the comment line is malformed") from error
     if isinstance(content, dict) and content.keys() == {"ragged"}:

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 
 from atomml.data.entry import LABELS, Entry, Labels
 from atomml.errors import FileFormatError
+from atomml.untrusted_json import parse_json
 
 __all__ = ["DIGEST_SIZE", "decode_entry", "encode_entry"]
 
@@ -67,7 +68,7 @@ def decode_entry(record: bytes | memoryview, where: str = "record") -> Entry:
         raise FileFormatError(f"{where} is damaged (its digest does not fit): take another copy.")
     (length,) = _HEAD.unpack_from(body)
     start = _HEAD.size + length
-    header = json.loads(bytes(body[_HEAD.size : start]))
+    header = parse_json(bytes(body[_HEAD.size : start]))
     n = header["n"]
     names = [name for name in LABELS if name in header["labels"]]
     lengths = {"positions": 3 * n, "cell": 9, "energy": 1, "forces": 3 * n, "stress": 9, "magmoms": n}

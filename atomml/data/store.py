@@ -33,6 +33,7 @@ from atomml.data.label_statistics import LabelStatistics
 from atomml.data.record import DIGEST_SIZE, decode_entry, encode_entry
 from atomml.errors import AtomMLError, FileFormatError
 from atomml.files import sync_folder
+from atomml.untrusted_json import parse_json
 
 __all__ = ["STORE_FORMAT", "STORE_VERSION", "StoreDataset", "StoreWriter", "write_store"]
 
@@ -144,7 +145,7 @@ class StoreWriter:
         self._building.chmod(0o644)
         self._building.replace(self.path)
         sync_folder(self.path.parent)
-        return json.loads(text)
+        return parse_json(text)
 
     def discard(self) -> None:
         """Remove what was not finished; does nothing after :meth:`finish`."""
@@ -260,7 +261,7 @@ class StoreDataset(Dataset):
                 f"{self.path} is no store of atomml, or was never finished: write it again."
             )
         try:
-            header = json.loads(bytes(text))
+            header = parse_json(bytes(text))
         except ValueError as error:
             raise _foreign(self.path) from error
         if not isinstance(header, dict) or header.get("format") != STORE_FORMAT:

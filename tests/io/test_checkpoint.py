@@ -248,11 +248,18 @@ def test_a_table_that_lies_is_refused_without_allocation(row: object, tmp_path: 
         load_state(tmp_path / "s")
 
 
-def test_deep_nesting_is_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize("limit", [None, 10**6])
+def test_deep_nesting_is_refused(limit: int | None, tmp_path: Path) -> None:
+    """Also where a package has raised the recursion limit: Python's parser would overflow the stack."""
     text = b"[" * 200_000
     (tmp_path / "s").write_bytes(struct.pack("<Q", len(text)) + text)
-    with pytest.raises(CheckpointError):
-        load_state(tmp_path / "s")
+    before = sys.getrecursionlimit()
+    try:
+        sys.setrecursionlimit(limit or before)
+        with pytest.raises(CheckpointError):
+            load_state(tmp_path / "s")
+    finally:
+        sys.setrecursionlimit(before)
 
 
 def test_pickles_and_zips_are_refused_and_sent_to_convert(tmp_path: Path) -> None:
