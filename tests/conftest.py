@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import signal
 import time
 from collections import defaultdict
 from collections.abc import Mapping
@@ -15,6 +16,10 @@ os.environ.setdefault("NUMBA_NUM_THREADS", "1")
 
 import pytest
 from hypothesis import settings
+
+# A shell's background jobs ignore Ctrl-C, and what they start inherits that: the tests send it.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 settings.register_profile("atomml", deadline=None, derandomize=True, database=None)
 settings.load_profile("atomml")

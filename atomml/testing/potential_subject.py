@@ -81,11 +81,12 @@ class Tolerances:
         """Rounding of float32, from the size of the numbers that are rounded.
 
         With u = 2⁻²⁴ and independent roundings, n of them move a number of size s by about u s √n.
-        An energy passes through some 10³ (√n = 32). A force comes back through all of
-        these and is a sum over all neighbours: some 6·10⁴ (√n = 256). A stress is a sum of the same.
+        An energy passes through some 10³ (√n = 32; twice that, for the worst of a dozen structures). A
+        force comes back through all of these and is a sum over all neighbours: some 6·10⁴ (√n = 256). A
+        stress is a sum of the same.
         """
         return cls(
-            energy=32 * ROUNDING * energy_scale,
+            energy=64 * ROUNDING * energy_scale,
             forces=256 * ROUNDING * force_scale,
             stress=256 * ROUNDING * stress_scale,
         )
