@@ -148,7 +148,7 @@ def _parse_table(path: Path, data: bytes) -> tuple[dict[str, Any], int]:
         raise _damaged(path)
     try:
         table = parse_json(data[8 : 8 + length])
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise _damaged(path) from error
     if not isinstance(table, dict):
         raise _damaged(path)
@@ -171,7 +171,7 @@ def _parse_envelope(path: Path, content: str) -> dict[str, Any]:
             )
         if version != FORMAT or not isinstance(envelope["header"], dict) or "kind" not in envelope:
             raise _damaged(path)
-    except (ValueError, KeyError, TypeError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError) as error:
         raise _damaged(path) from error
     return envelope
 

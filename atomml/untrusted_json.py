@@ -12,8 +12,7 @@ __all__ = ["DEEPEST", "parse_json"]
 DEEPEST = 100
 """Brackets within brackets; no file of ours has ten."""
 
-_TOKENS = re.compile(r'"(?:[^"\\]|\\.)*"|[\[{\]}]')
-_BYTE_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{\]}]')
+_TOKENS = re.compile(rb'"(?:[^"\\]|\\.)*"|[\[{\]}]')
 
 
 def parse_json(text: str | bytes, object_hook: Callable[[dict[str, Any]], Any] | None = None) -> Any:
@@ -30,13 +29,12 @@ def parse_json(text: str | bytes, object_hook: Callable[[dict[str, Any]], Any] |
         ValueError: No JSON, or nested too deep.
     """
     depth = 0
-    tokens = _TOKENS.finditer(text) if isinstance(text, str) else _BYTE_TOKENS.finditer(text)
-    for token in tokens:
+    for token in _TOKENS.finditer(text.encode() if isinstance(text, str) else text):
         first = token.group()[:1]
-        if first in ("[", "{", b"[", b"{"):
+        if first in b"[{":
             depth += 1
             if depth > DEEPEST:
                 raise ValueError(f"nested more than {DEEPEST} deep")
-        elif first in ("]", "}", b"]", b"}"):
+        elif first in b"]}":
             depth -= 1
     return json.loads(text, object_hook=object_hook)

@@ -96,7 +96,7 @@ def _matrix(key: str, value: Any) -> Any:
 def _parse_json(key: str, text: str) -> Any:
     try:
         content = parse_json(text)
-    except (ValueError, RecursionError) as error:
+    except ValueError as error:
         raise FileFormatError(f"the JSON of {key} in the comment line is malformed") from error
     if isinstance(content, dict) and content.keys() == {"ragged"}:
         return content["ragged"]

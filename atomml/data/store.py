@@ -145,7 +145,7 @@ class StoreWriter:
         self._building.chmod(0o644)
         self._building.replace(self.path)
         sync_folder(self.path.parent)
-        return parse_json(text)
+        return json.loads(text)
 
     def discard(self) -> None:
         """Remove what was not finished; does nothing after :meth:`finish`."""
