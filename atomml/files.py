@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
+import io
 import os
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
-__all__ = ["sha256_file", "sync_folder", "write_atomic", "write_atomic_with"]
+__all__ = ["sha256_file", "sync_folder", "write_atomic", "write_atomic_with", "write_table"]
 
 
 def write_atomic_with(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -38,6 +40,15 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     """Write ``data`` (text as UTF-8) to ``path`` atomically."""
     payload = data.encode() if isinstance(data, str) else data
     write_atomic_with(path, lambda stream: stream.write(payload))
+
+
+def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:
+    """Write rows as a CSV file, atomically; the first row names the columns if nobody does. None is empty."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns or list(rows[0]), lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue())
 
 
 def sha256_file(path: Path) -> str:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -12,7 +10,7 @@ from typing import Any
 
 from atomml.config import build_options
 from atomml.errors import InputError, OptionError, RunFailedError
-from atomml.files import write_atomic
+from atomml.files import write_table
 from atomml.options import option
 from atomml.result import Result
 from atomml.run import RunFolder, open_run
@@ -145,11 +143,7 @@ def _finish(
         run.warn(warning)
     _tabulate(result)
     if result.rows:
-        text = io.StringIO()
-        writer = csv.DictWriter(text, list(result.rows[0]), lineterminator="\n")
-        writer.writeheader()
-        writer.writerows(result.rows)
-        write_atomic(run.file("comparison.csv"), text.getvalue())
+        write_table(run.file("comparison.csv"), result.rows)
     model = {"name": ", ".join(str(model["name"]) for model in models), "sha256": None, "models": models}
     finish_run(run, result, model=model, inputs=[structure], seconds=time.perf_counter() - started)
 

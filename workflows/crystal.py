@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+import time
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from atomml.config import as_config, build_options, option_units
+from atomml.config import as_config, build_options
 from atomml.errors import StructureError
-from atomml.files import write_atomic
 from atomml.result import Result
-from atomml.run import RunFolder, open_run
+from atomml.run import RunFolder
 from atomml.workflows.inputs import (
     GivenModel,
     GivenStructure,
@@ -22,25 +19,26 @@ from atomml.workflows.inputs import (
     given_model,
     given_structure,
 )
+from atomml.workflows.run_record import finish_run, open_with_options
 
 if TYPE_CHECKING:
+    import numpy as np
     from ase import Atoms
+    from numpy.typing import NDArray
 
     from atomml.workflows.relaxation import RelaxOptions
 
 __all__ = [
-    "EV_PER_A3",
     "CrystalRun",
     "Limits",
     "check_crystal",
-    "crystal_run",
     "relax_options",
     "relaxed_start",
-    "write_table",
+    "run_on_crystal",
+    "strained_copy",
 ]
 
-EV_PER_A3 = 160.21766208
-"""GPa in one eV/Å³ (CODATA 2014, as in ase.units)."""
+AnyResult = TypeVar("AnyResult", bound=Result)
 
 
 @dataclass(frozen=True)
@@ -59,28 +57,10 @@ class CrystalRun:
     model: GivenModel
     options: Any
 
-    def finish(self, result: Result, seconds: float) -> None:
-        """Write ``summary.json`` and the report, and tell the result where it is."""
-        run = self.folder
-        result.folder = run.path if run.kept else None
-        result.warnings = list(run.warnings)
-        result.summary = run.write_summary(
-            results=result.results(),
-            units=result.units(),
-            model=self.model.record(),
-            inputs=[self.given.record()],
-            timing={"total_s": seconds},
-            converged=result.converged,
-        )
-        if run.kept:
-            from atomml.report import render_run
 
-            render_run(run.path)
-
-
-@contextmanager
-def crystal_run(
+def run_on_crystal(
     command: str,
+    measure: Callable[[CrystalRun], AnyResult],
     structure: Any,
     model: Any,
     options: Any,
@@ -91,11 +71,12 @@ def crystal_run(
     overwrite: bool,
     device: str,
     seed: int | None,
-) -> Iterator[CrystalRun]:
-    """Check options, model and crystal, and open the run folder of ``command``.
+) -> AnyResult:
+    """A workflow from end to end: check, open the run folder, measure, write summary and report.
 
     Args:
         command: Name of the command.
+        measure: The work itself.
         structure: A crystal in any form that :func:`given_structure` takes.
         model: A model in any form that :func:`given_model` takes.
         options: An instance of the workflow's options dataclass, or the class for its defaults.
@@ -109,27 +90,33 @@ def crystal_run(
     Raises:
         InputError: A structure, model or option that is wrong.
     """
-    kind = options if isinstance(options, type) else type(options)
-    given_values = {} if isinstance(options, type) else as_config(options)
-    chosen: Any = build_options(kind, given_values | dict(overrides))
+    started = time.perf_counter()
+    kind, fields = (options, {}) if isinstance(options, type) else (type(options), as_config(options))
+    chosen: Any = build_options(kind, fields | dict(overrides))
     used = given_model(model, dtype=chosen.dtype, device=device)
     given = given_structure(structure)
     check_crystal(given)
     warnings: list[str] = []
     check_covered(given, used, warnings.append, chosen.allow_charge_mismatch)
     source = str(structure) if isinstance(structure, str | Path) else given.label
-    config = {"structure": source, **used.config(), "device": device, "seed": seed} | as_config(chosen)
-    with open_run(
+    with open_with_options(
         out,
-        command=command,
-        config=config,
+        command,
+        chosen,
         resume=resume,
         overwrite=overwrite,
-        units=option_units(kind),
+        structure=source,
+        **used.config(),
+        device=device,
+        seed=seed,
     ) as folder:
         for warning in warnings:
             folder.warn(warning)
-        yield CrystalRun(folder, given, used, chosen)
+        result = measure(CrystalRun(folder, given, used, chosen))
+        result.folder = folder.path if folder.kept else None
+        seconds = time.perf_counter() - started
+        finish_run(folder, result, model=used.record(), inputs=[given.record()], seconds=seconds)
+        return result
 
 
 def check_crystal(given: GivenStructure) -> None:
@@ -158,11 +145,14 @@ class Limits:
         return cls(options.fmax, options.smax, options.steps)
 
 
-def relaxed_start(run: CrystalRun, limits: Limits) -> tuple[Atoms, bool]:
-    """The crystal with positions and cell relaxed, and whether that converged; a run in ``relaxation/``."""
+def relaxed_start(run: CrystalRun) -> tuple[Atoms, bool]:
+    """The crystal to measure, and whether it is converged: as given, or relaxed in ``relaxation/``."""
+    if run.options.start == "given":
+        return run.given.atoms, True
     from atomml.workflows.relaxation import relax
 
     run.model.need_stress("the relaxation of the cell")
+    limits = Limits.of(run.options)
     folder = run.folder.file("relaxation") if run.folder.kept else None
     resume = folder is not None and folder.exists()
     found = relax(run.given, run.model, out=folder, resume=resume, options=relax_options(run, "free", limits))
@@ -187,10 +177,10 @@ def relax_options(run: CrystalRun, cell: str, limits: Limits) -> RelaxOptions:
     )
 
 
-def write_table(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows as a CSV file, atomically; None is an empty cell."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]), lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(path, text.getvalue())
+def strained_copy(atoms: Atoms, cell: NDArray[np.float64]) -> Atoms:
+    """The crystal in another cell ``(3, 3)`` Å, its fractional coordinates and constraints as they were."""
+    strained = atoms.copy()
+    strained.set_constraint()
+    strained.set_cell(cell, scale_atoms=True)
+    strained.set_constraint(atoms.constraints)
+    return strained

@@ -12,7 +12,8 @@ import numpy as np
 
 from atomml.files import write_atomic
 from atomml.run import RunFolder, listening
-from atomml.workflows.crystal import EV_PER_A3, CrystalRun, Limits, relax_options
+from atomml.units import GPA
+from atomml.workflows.crystal import CrystalRun, Limits, relax_options
 from atomml.workflows.inputs import GivenStructure
 from atomml.workflows.prediction_batches import BatchEvaluator
 from atomml.workflows.prediction_items import Item, batches
@@ -58,9 +59,15 @@ class Image:
         return float(np.linalg.norm(self.forces, axis=1).max())
 
     @property
+    def voigt_stress(self) -> Array:
+        """``(6,)`` eV/Å³: xx yy zz yz xz xy."""
+        assert self.stress is not None
+        return self.stress.ravel()[[0, 4, 8, 5, 2, 1]]
+
+    @property
     def pressure(self) -> float | None:
         """GPa, positive under compression; None without a stress."""
-        return None if self.stress is None else float(-np.trace(self.stress) / 3 * EV_PER_A3)
+        return None if self.stress is None else float(-np.trace(self.stress) / 3 * GPA)
 
 
 def evaluate_images(run: CrystalRun, structures: Sequence[Atoms], keep: str = "") -> list[Image]:
@@ -179,7 +186,7 @@ def _is_relaxed(image: Image, cell: str, limits: Limits) -> bool:
         return True
     assert image.stress is not None
     shape = image.stress - np.trace(image.stress) / 3 * np.eye(3)
-    return float(np.abs(shape).max()) * EV_PER_A3 <= limits.smax
+    return float(np.abs(shape).max()) * GPA <= limits.smax
 
 
 def _save(folder: RunFolder, images: Sequence[Image]) -> None:
@@ -216,6 +223,6 @@ def write_images(path: Path, images: Sequence[Image]) -> None:
     for image in images:
         results: dict[str, Any] = {"energy": image.energy, "forces": image.forces}
         if image.stress is not None:
-            results["stress"] = image.stress.ravel()[[0, 4, 8, 5, 2, 1]]  # xx yy zz yz xz xy
+            results["stress"] = image.voigt_stress
         frames.append(extxyz_frame(image.atoms, results))
     write_atomic(path, "".join(frames))

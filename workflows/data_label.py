@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from atomml.config import as_config, build_options
 from atomml.errors import OptionError, RunFailedError
+from atomml.files import write_table
 from atomml.manifest import Manifest, Shard
 from atomml.result import Result
 from atomml.run import RunFolder
@@ -194,7 +195,7 @@ class _Job:
         result, run = self.result, self.run
         result.n_failed = len(result.failures)
         result.converged = result.n_failed == 0
-        _write_failures(run.file("failed.csv"), result.failures)
+        write_table(run.file("failed.csv"), result.failures, ["structure", "attempt", "error"])
         if result.failures:
             worst = result.failures[0]
             run.warn(
@@ -237,16 +238,3 @@ def _target(to: str | Path | None, shard: Shard | None, replace_it: bool) -> Pat
     if path.exists() and not replace_it:
         raise OptionError(f"{path} exists: give another --to, or --overwrite to replace it.")
     return path
-
-
-def _write_failures(path: Path, failures: list[dict[str, Any]]) -> None:
-    import csv
-    import io
-
-    from atomml.files import write_atomic
-
-    text = io.StringIO()
-    writer = csv.DictWriter(text, ["structure", "attempt", "error"], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(failures)
-    write_atomic(path, text.getvalue())

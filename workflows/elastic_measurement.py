@@ -7,7 +7,10 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atomml.workflows.crystal import EV_PER_A3, CrystalRun, Limits, relaxed_start, write_table
+from atomml.data.symmetry import point_group
+from atomml.files import write_table
+from atomml.units import GPA
+from atomml.workflows.crystal import CrystalRun, Limits, relaxed_start, strained_copy
 from atomml.workflows.crystal_images import Image, evaluate_images, relaxed_images, write_images
 from atomml.workflows.elastic_tensor import (
     Moduli,
@@ -15,7 +18,6 @@ from atomml.workflows.elastic_tensor import (
     ieee_tensor,
     moduli_of,
     needed_patterns,
-    point_group,
     strain_matrix,
     tensor_basis,
     youngs_modulus,
@@ -40,14 +42,15 @@ def measure(run: CrystalRun) -> ElasticResult:
     """The whole of an ``elastic`` run: relax, strain, fit, and write the tables."""
     options: ElasticOptions = run.options
     run.model.need_stress("the elastic tensor")
-    atoms, converged = run.given.atoms, True
-    if options.start == "relaxed":
-        atoms, converged = relaxed_start(run, Limits.of(options))
+    atoms, converged = relaxed_start(run)
     group = point_group(atoms, options.symprec)
     basis = tensor_basis(group.rotations if options.symmetry else np.eye(3)[None])
     patterns = needed_patterns(basis)
     steps = [(pattern, amount) for pattern in patterns for amount in _amounts(options)]
-    strained = [_strained(atoms, pattern, amount) for pattern, amount in steps]
+    strained = [
+        strained_copy(atoms, atoms.cell.array @ (np.eye(3) + strain_matrix(pattern, amount)))
+        for pattern, amount in steps
+    ]
     clamped = evaluate_images(run, [atoms, *strained])
     tensor, rms = _tensor(basis, patterns, steps, clamped)
     images, clamped_tensor = clamped, None
@@ -60,7 +63,7 @@ def measure(run: CrystalRun) -> ElasticResult:
     result.space_group, result.fit_rms = group.symbol, rms
     result.n_strains, result.n_independent = len(steps), len(basis)
     assert clamped[0].stress is not None
-    result.residual_stress = float(np.abs(clamped[0].stress).max()) * EV_PER_A3
+    result.residual_stress = float(np.abs(clamped[0].stress).max()) * GPA
     result.converged = converged and all(image.converged for image in images)
     _warn(run, result)
     return result
@@ -73,19 +76,11 @@ def _amounts(options: ElasticOptions) -> list[float]:
     return [-amount for amount in reversed(up)] + up
 
 
-def _strained(atoms: Atoms, pattern: int, amount: float) -> Atoms:
-    strained = atoms.copy()
-    strained.set_constraint()
-    strained.set_cell(atoms.cell.array @ (np.eye(3) + strain_matrix(pattern, amount)), scale_atoms=True)
-    strained.set_constraint(atoms.constraints)
-    return strained
-
-
 def _tensor(
     basis: Array, patterns: Sequence[int], steps: list[tuple[int, float]], images: list[Image]
 ) -> tuple[Array, float]:
     """The tensor in GPa from the images; the first of them is not strained."""
-    stresses = np.array([_voigt(image) for image in images])
+    stresses = np.array([image.voigt_stress for image in images]) * GPA
     slopes = []
     for pattern in patterns:
         rows = [0, *(n for n, (one, _) in enumerate(steps, 1) if one == pattern)]
@@ -96,17 +91,13 @@ def _tensor(
     return fit_tensor(basis, patterns, np.array(slopes))
 
 
-def _voigt(image: Image) -> Array:
-    """``(6,)`` stress in GPa."""
-    assert image.stress is not None
-    return image.stress.ravel()[[0, 4, 8, 5, 2, 1]] * EV_PER_A3
-
-
 def _write(run: CrystalRun, steps: list[tuple[int, float]], images: list[Image], tensor: Array) -> None:
     rows = []
     for number, ((pattern, amount), image) in enumerate(zip(steps, images[1:], strict=True), 1):
         row: dict[str, Any] = {"step": number, "pattern": _VOIGT[pattern], "strain": amount}
-        row |= {f"stress_{name}_GPa": float(s) for name, s in zip(_VOIGT, _voigt(image), strict=True)}
+        row |= {
+            f"stress_{name}_GPa": float(s) for name, s in zip(_VOIGT, image.voigt_stress * GPA, strict=True)
+        }
         rows.append(row | {"max_force_eV_per_A": image.max_force, "relaxation_steps": image.n_steps})
     write_table(run.folder.file("log.csv"), rows)
     write_images(run.folder.file("structures.extxyz"), images)

@@ -11,8 +11,6 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
-from atomml.data.symmetry import find_symmetry
-
 if TYPE_CHECKING:
     from ase import Atoms
     from numpy.typing import NDArray
@@ -21,12 +19,10 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Moduli",
-    "PointGroup",
     "fit_tensor",
     "ieee_tensor",
     "moduli_of",
     "needed_patterns",
-    "point_group",
     "rotated",
     "strain_matrix",
     "tensor_basis",
@@ -36,28 +32,6 @@ __all__ = [
 _PAIRS = ((0, 0), (1, 1), (2, 2), (1, 2), (0, 2), (0, 1))
 _ROUNDING = 1e-9  # part of the largest constant below which one is 0 but for the turning
 _SAME = 1e-8  # singular values below this part of the largest are zero
-
-
-class PointGroup(NamedTuple):
-    """Symbol of a crystal's space group, and its rotations ``(n, 3, 3)`` in Cartesian axes."""
-
-    symbol: str
-    rotations: Array
-
-
-def point_group(atoms: Atoms, symprec: float) -> PointGroup:
-    """The symmetry that spglib finds; identity alone where it finds none.
-
-    Args:
-        atoms: The crystal.
-        symprec: How far atoms may be off their symmetric sites, Å.
-    """
-    found = find_symmetry(atoms, symprec)
-    if found is None:
-        return PointGroup("P1", np.eye(3)[None])
-    lattice = atoms.cell.array.T  # columns are vectors
-    rotations = np.array([lattice @ w @ np.linalg.inv(lattice) for w in found.rotations])
-    return PointGroup(str(found.international), np.unique(np.round(rotations, 10), axis=0))
 
 
 def rotated(tensor: Array, rotation: Array) -> Array:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -139,12 +138,12 @@ def elastic(
         InputError: A structure, model or option that is wrong.
         RunFailedError: The model gave a number that is not finite.
     """
-    from atomml.workflows.crystal import crystal_run
+    from atomml.workflows.crystal import run_on_crystal
     from atomml.workflows.elastic_measurement import measure
 
-    started = time.perf_counter()
-    with crystal_run(
+    return run_on_crystal(
         "elastic",
+        measure,
         structure,
         model,
         options or ElasticOptions,
@@ -154,10 +153,7 @@ def elastic(
         overwrite=overwrite,
         device=device,
         seed=seed,
-    ) as run:
-        result = measure(run)
-        run.finish(result, time.perf_counter() - started)
-        return result
+    )
 
 
 def evaluations(options: ElasticOptions, atoms: Atoms) -> int:

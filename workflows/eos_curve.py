@@ -7,7 +7,9 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 import numpy as np
 
 from atomml.errors import RunFailedError, StructureError
-from atomml.workflows.crystal import EV_PER_A3, CrystalRun, Limits, relaxed_start, write_table
+from atomml.files import write_table
+from atomml.units import GPA
+from atomml.workflows.crystal import CrystalRun, Limits, relaxed_start, strained_copy
 from atomml.workflows.crystal_images import Image, evaluate_images, relaxed_images, write_images
 from atomml.workflows.equation_of_state import EosOptions, EosResult
 
@@ -40,11 +42,9 @@ def measure(run: CrystalRun) -> EosResult:
     options: EosOptions = run.options
     if options.relax == "shape":
         run.model.need_stress("--relax shape")
-    atoms, converged = run.given.atoms, True
-    if options.start == "relaxed":
-        atoms, converged = relaxed_start(run, Limits.of(options))
+    atoms, converged = relaxed_start(run)
     factors = np.linspace(1 - options.volume_range, 1 + options.volume_range, options.points)
-    scaled = [_scaled(atoms, factor) for factor in factors]
+    scaled = [strained_copy(atoms, atoms.cell.array * factor ** (1 / 3)) for factor in factors]
     images = evaluate_images(run, scaled)
     if options.relax != "none":
         images = relaxed_images(run, images, options.relax, Limits.of(options))
@@ -111,15 +111,6 @@ def birch_murnaghan_pressure(volumes: Any, fit: EosFit) -> Array:
     return 1.5 * fit.bulk_modulus * (x**7 - x**5) * (1 + 0.75 * (fit.derivative - 4) * (x**2 - 1))
 
 
-def _scaled(atoms: Atoms, factor: float) -> Atoms:
-    """The crystal at ``factor`` times its volume, its fractional coordinates as they were."""
-    scaled = atoms.copy()
-    scaled.set_constraint()
-    scaled.set_cell(atoms.cell.array * factor ** (1 / 3), scale_atoms=True)
-    scaled.set_constraint(atoms.constraints)
-    return scaled
-
-
 def _row(step: int, image: Image) -> dict[str, Any]:
     return {
         "step": step,
@@ -165,7 +156,7 @@ def _result(
     pressures = [image.pressure for image in images]
     mismatch = None
     if all(pressure is not None for pressure in pressures):
-        fitted = birch_murnaghan_pressure(volumes, birch) * EV_PER_A3
+        fitted = birch_murnaghan_pressure(volumes, birch) * GPA
         mismatch = float(np.abs(fitted - np.array(pressures, dtype=np.float64)).max())
     return EosResult(
         formula=str(atoms.get_chemical_formula()),
@@ -173,11 +164,11 @@ def _result(
         volume_per_atom=birch.volume / n,
         energy=birch.energy,
         energy_per_atom=birch.energy / n,
-        bulk_modulus=birch.bulk_modulus * EV_PER_A3,
+        bulk_modulus=birch.bulk_modulus * GPA,
         bulk_modulus_derivative=birch.derivative,
         rms=1000 * birch.rms / n,
         vinet_volume=vinet.volume,
-        vinet_bulk_modulus=vinet.bulk_modulus * EV_PER_A3,
+        vinet_bulk_modulus=vinet.bulk_modulus * GPA,
         vinet_bulk_modulus_derivative=vinet.derivative,
         vinet_rms=1000 * vinet.rms / n,
         fits_differ_percent=200

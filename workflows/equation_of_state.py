@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -118,12 +117,12 @@ def eos(
         InputError: A structure, model or option that is wrong.
         RunFailedError: The model gave a number that is not finite, or no curve fits.
     """
-    from atomml.workflows.crystal import crystal_run
+    from atomml.workflows.crystal import run_on_crystal
     from atomml.workflows.eos_curve import measure
 
-    started = time.perf_counter()
-    with crystal_run(
+    return run_on_crystal(
         "eos",
+        measure,
         structure,
         model,
         options or EosOptions,
@@ -133,10 +132,7 @@ def eos(
         overwrite=overwrite,
         device=device,
         seed=seed,
-    ) as run:
-        result = measure(run)
-        run.finish(result, time.perf_counter() - started)
-        return result
+    )
 
 
 def evaluations(options: EosOptions, atoms: Atoms) -> int:

@@ -96,8 +96,9 @@ def error_tables(
         bootstrap: The resamples; both models see the same ones, so that what makes a structure hard
             for either cancels in the difference.
     """
-    from atomml.data.error_tally import GPA, STRESS
+    from atomml.data.error_tally import STRESS
     from atomml.data.resampled_errors import resampled_statistics
+    from atomml.units import GPA
 
     blocks = _lines(model, structures)
     samples = resampled_statistics(blocks, model.energies(), bootstrap)

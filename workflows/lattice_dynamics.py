@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -130,13 +129,13 @@ def phonons(
         MissingExtraError: phonopy is not installed.
         RunFailedError: The model gave a number that is not finite.
     """
-    from atomml.workflows.crystal import crystal_run
+    from atomml.workflows.crystal import run_on_crystal
     from atomml.workflows.phonon_measurement import measure, need_phonopy
 
-    started = time.perf_counter()
     need_phonopy()
-    with crystal_run(
+    return run_on_crystal(
         "phonons",
+        measure,
         structure,
         model,
         options or PhononOptions,
@@ -146,10 +145,7 @@ def phonons(
         overwrite=overwrite,
         device=device,
         seed=seed,
-    ) as run:
-        result = measure(run)
-        run.finish(result, time.perf_counter() - started)
-        return result
+    )
 
 
 def evaluations(options: PhononOptions, atoms: Atoms) -> int:

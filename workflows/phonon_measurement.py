@@ -13,8 +13,8 @@ import numpy as np
 
 from atomml.data.structures import extxyz_frame
 from atomml.errors import MissingExtraError, OptionError
-from atomml.files import write_atomic
-from atomml.workflows.crystal import CrystalRun, Limits, relaxed_start, write_table
+from atomml.files import write_atomic, write_table
+from atomml.workflows.crystal import CrystalRun, relaxed_start
 from atomml.workflows.crystal_images import Image, evaluate_images
 from atomml.workflows.lattice_dynamics import PhononOptions, PhononResult
 from atomml.workflows.phonon_path import BandPath, imaginary_modes, standard_path
@@ -55,9 +55,7 @@ def measure(run: CrystalRun) -> PhononResult:
     """The whole of a ``phonons`` run: relax, displace, force constants, and write the tables."""
     options: PhononOptions = run.options
     supercell_of(run.given.atoms, options)
-    atoms, converged = run.given.atoms, True
-    if options.start == "relaxed":
-        atoms, converged = relaxed_start(run, Limits.of(options))
+    atoms, converged = relaxed_start(run)
     repeats = supercell_of(atoms, options)
     with _quiet():
         atoms = _refined(atoms, options.symprec)

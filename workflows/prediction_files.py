@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from atomml.errors import FileFormatError
 from atomml.files import write_atomic_with
 from atomml.run import RunFolder, read_events
+from atomml.units import GPA
 
 if TYPE_CHECKING:
     import numpy as np
@@ -34,7 +35,6 @@ COLUMNS = (
     "magmom_muB",
     "error",
 )
-_GPA = 160.21766208  # eV/Å^3 in GPa, CODATA 2014 as in ase.units
 _CSV, _XYZ = "results.csv", "predictions.extxyz"
 _PARTS = {"atom_features": ".atom-features.part", "structure_features": ".structure-features.part"}
 _COUNTS = ".feature-counts.part"
@@ -156,7 +156,7 @@ def row_of(source: str, frame: int, atoms: Atoms, results: Mapping[str, Any]) ->
         "energy_eV": energy,
         "energy_per_atom_eV": energy / len(atoms),
         "max_force_eV_per_A": float(np.linalg.norm(results["forces"], axis=1).max()),
-        "pressure_GPa": None if stress is None else float(-np.mean(np.asarray(stress)[:3]) * _GPA),
+        "pressure_GPa": None if stress is None else float(-np.mean(np.asarray(stress)[:3]) * GPA),
         "magmom_muB": None if magmoms is None else float(np.sum(magmoms)),
         "error": None,
     }

@@ -13,6 +13,7 @@ from atomml.files import write_atomic, write_atomic_with
 from atomml.options import option
 from atomml.result import Result, quantity
 from atomml.run import RunFolder
+from atomml.units import GPA
 from atomml.workflows.inputs import (
     DEFAULT_MODEL,
     GivenModel,
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
 
 __all__ = ["RelaxOptions", "RelaxResult", "relax"]
 
-_EV_PER_A3 = 160.21766208  # GPa, CODATA 2014 as in ase.units
 _LOG = ("step", "energy_eV", "max_force_eV_per_A", "max_stress_GPa", "pressure_GPa", "volume_A3")
 _OPTIMIZERS = {
     "fire": "FIRE",
@@ -266,7 +266,7 @@ class _Relaxation:
         cell = self.options.cell
         if cell == "none":
             return None
-        stress = self.atoms.get_stress(voigt=False) * _EV_PER_A3 + self.options.pressure * np.eye(3)
+        stress = self.atoms.get_stress(voigt=False) * GPA + self.options.pressure * np.eye(3)
         mean = np.trace(stress) / 3 * np.eye(3)
         driving = {"free": stress, "volume": mean, "shape": stress - mean}[cell]
         return float(np.abs(driving).max())
@@ -344,7 +344,7 @@ def _with_cell(atoms: Atoms, options: RelaxOptions) -> Any:
         atoms,
         hydrostatic_strain=options.cell == "volume",
         constant_volume=options.cell == "shape",
-        scalar_pressure=options.pressure / _EV_PER_A3,
+        scalar_pressure=options.pressure / GPA,
     )
 
 
@@ -359,7 +359,7 @@ def _pressure(atoms: Atoms) -> float | None:
     """Pressure in GPa, positive under compression; None without a volume."""
     if not _has_stress(atoms):
         return None
-    return float(-atoms.get_stress()[:3].mean() * _EV_PER_A3)
+    return float(-atoms.get_stress()[:3].mean() * GPA)
 
 
 def _has_stress(atoms: Atoms) -> bool:

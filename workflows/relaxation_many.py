@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import csv
-import io
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -12,7 +10,7 @@ from typing import Any
 
 from atomml.config import build_options
 from atomml.errors import AtomMLError, InputError
-from atomml.files import write_atomic
+from atomml.files import write_table
 from atomml.result import Result
 from atomml.run import RunFolder
 from atomml.workflows.inputs import (
@@ -135,7 +133,7 @@ def _relax_each(
             run.warn(f"{one.label} failed: {error}")
         elif found is not None and not found.converged:
             run.warn(f"{one.label} did not converge in {found.n_steps} steps.")
-        _write_rows(run.file("results.csv"), result.rows)
+        write_table(run.file("results.csv"), result.rows, _COLUMNS)
         run.event(
             "structure", step=number + 1, of=len(given), name=name, converged=bool(found and found.converged)
         )
@@ -173,14 +171,6 @@ def _row(one: GivenStructure, name: str, found: RelaxResult | None, error: str |
     if found is not None:
         row |= found.results() | {"converged": found.converged}
     return {key: row.get(key) for key in _COLUMNS} | {"folder": name, "error": error}
-
-
-def _write_rows(path: Path, rows: list[dict[str, Any]]) -> None:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, _COLUMNS, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    write_atomic(path, text.getvalue())
 
 
 def _all(structures: Sequence[Any]) -> list[GivenStructure]:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 from atomml.data.entry import Entry, Labels
 from atomml.data.error_statistics import Block, angles_between, error_sums, fit_element_shifts, fractions_of
+from atomml.units import GPA
 
 __all__ = [
     "ENERGY",
-    "GPA",
     "QUANTITIES",
     "SHIFTED_ENERGY",
     "STRESS",
@@ -33,9 +33,6 @@ STRESS = "stress_GPa"
 MAGMOMS = "magmoms_muB"
 QUANTITIES = (ENERGY, SHIFTED_ENERGY, FORCES, VECTORS, ANGLES, STRESS, MAGMOMS)
 """What is compared, in the order in which tables show it."""
-
-GPA = 160.21766208
-"""eV/Å³ in GPa, CODATA 2014 as in ase.units."""
 
 _VOIGT = ((0, 1, 2, 1, 0, 0), (0, 1, 2, 2, 2, 1))
 _SHAPES = {"energy": (), "stress": (3, 3)}

@@ -3,18 +3,28 @@
 from __future__ import annotations
 
 import warnings
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["find_symmetry"]
+__all__ = ["PointGroup", "point_group"]
 
 
-def find_symmetry(atoms: Atoms, symprec: float) -> Any | None:
-    """What spglib finds of a crystal, or None if it finds no symmetry, as in a cell without volume.
+class PointGroup(NamedTuple):
+    """Symbol of a crystal's space group, and its rotations ``(n, 3, 3)`` in Cartesian axes."""
 
-    spglib returns None or raises, according to a global setting of its own that other packages
+    symbol: str
+    rotations: NDArray[np.float64]
+
+
+def point_group(atoms: Atoms, symprec: float) -> PointGroup:
+    """The symmetry that spglib finds; identity alone where it finds none, as in a cell without volume.
+
+    spglib returns None or raises then, according to a global setting of its own that other packages
     (phonopy among them) change when they are imported.
 
     Args:
@@ -24,10 +34,15 @@ def find_symmetry(atoms: Atoms, symprec: float) -> Any | None:
     import spglib
 
     refusals = getattr(spglib, "SpglibError", ())
-    crystal = (atoms.cell.array, atoms.get_scaled_positions(), atoms.numbers)
+    lattice = np.asarray(atoms.cell.array)
+    crystal = (lattice, atoms.get_scaled_positions(), atoms.numbers)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # of how spglib will report errors one day
         try:
-            return spglib.get_symmetry_dataset(crystal, symprec=symprec)
+            found = spglib.get_symmetry_dataset(crystal, symprec=symprec)
         except refusals:
-            return None
+            found = None
+    if found is None:
+        return PointGroup("P1", np.eye(3)[None])
+    rotations = lattice.T @ found.rotations @ np.linalg.inv(lattice.T)  # columns are vectors
+    return PointGroup(str(found.international), np.unique(np.round(rotations, 10), axis=0))

@@ -12,7 +12,13 @@ from atomml.report.sections import MAX_ROWS
 
 __all__ = ["SHOWN_ELASTIC", "SHOWN_PHONONS", "elastic", "eos", "phonons"]
 
-SHOWN_ELASTIC = ("elastic_tensor_GPa", "clamped_elastic_tensor_GPa", "ieee_elastic_tensor_GPa")
+_TENSORS = {
+    "elastic_tensor_GPa": "Elastic tensor (GPa)",
+    "clamped_elastic_tensor_GPa": "Elastic tensor with clamped ions (GPa)",
+    "ieee_elastic_tensor_GPa": "Elastic tensor in the axes of the IEEE standard (GPa)",
+}
+
+SHOWN_ELASTIC = tuple(_TENSORS)
 """Results of ``elastic`` that its report shows as tables."""
 
 SHOWN_PHONONS = ("imaginary_modes",)
@@ -76,11 +82,7 @@ def elastic(run: Run, report: Report) -> None:
             for name in youngs.names[1:]
         ]
         report.plot("Young's modulus against direction", polar_plot(planes, "GPa", "Young's modulus"))
-    for name, title in (
-        ("elastic_tensor_GPa", "Elastic tensor (GPa)"),
-        ("clamped_elastic_tensor_GPa", "Elastic tensor with clamped ions (GPa)"),
-        ("ieee_elastic_tensor_GPa", "Elastic tensor in the axes of the IEEE standard (GPa)"),
-    ):
+    for name, title in _TENSORS.items():
         rows = run.results.get(name)
         if rows:
             names = [f"{n} ({axes})" for n, axes in enumerate(_VOIGT, 1)]

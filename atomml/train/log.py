@@ -7,13 +7,14 @@ from collections.abc import Mapping
 from atomml.train.losses import Errors
 from atomml.train.resume import Progress
 from atomml.train.validation import Validation
+from atomml.units import GPA
 
 __all__ = ["COLUMNS", "UNITS", "log_row", "maes", "row_text"]
 
 UNITS = {
     "energy": ("meV_per_atom", 1000.0),
     "forces": ("meV_per_A", 1000.0),
-    "stress": ("GPa", 160.21766208),
+    "stress": ("GPa", GPA),
     "magmoms": ("muB", 1.0),
 }
 """Suffix and factor under which errors of each label are written; losses count eV, Å and μB."""

@@ -103,8 +103,7 @@ def test_workers_leave_when_their_parent_is_killed_even_in_the_middle_of_a_task(
     number: int, tmp_path: Path
 ) -> None:
     code = (
-        "import signal, sys, tasks\nfrom atomml.worker_pool import WorkerPool\n"
-        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"  # a shell's background jobs ignore it
+        "import sys, tasks\nfrom atomml.worker_pool import WorkerPool\n"
         "with WorkerPool(1) as pool:\n    pool.submit(tasks.wait_for, sys.argv[1]).result()\n"
     )
     path = tmp_path / "pid"

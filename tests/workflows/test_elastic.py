@@ -18,6 +18,7 @@ from ase.units import _amu, _hbar, _k
 from scipy.spatial.transform import Rotation
 
 from atomml.cli.main import main
+from atomml.data.symmetry import point_group
 from atomml.errors import ModelError, OptionError, StructureError
 from atomml.run import read_events
 from atomml.workflows import elastic
@@ -25,7 +26,6 @@ from atomml.workflows.elastic_tensor import (
     fit_tensor,
     moduli_of,
     needed_patterns,
-    point_group,
     rotated,
     strain_matrix,
     tensor_basis,

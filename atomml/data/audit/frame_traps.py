@@ -17,7 +17,7 @@ from atomml.data.audit.finding import ERROR, Finding
 from atomml.data.audit.hypotheses import stress_hypotheses
 from atomml.data.audit.scale_fit import Floats, Slope, fit_slope, partial_slopes
 from atomml.data.audit.unit_traps import Verdict
-from atomml.data.symmetry import find_symmetry
+from atomml.data.symmetry import point_group
 
 if TYPE_CHECKING:
     from atomml.data.entry import Entry
@@ -146,10 +146,6 @@ def symmetry_violation(entry: Entry, smallest: float) -> float | None:
 
 def _point_group(entry: Entry) -> NDArray[np.float64]:
     """``(n, 3, 3)`` Cartesian rotations of the crystal; none but the identity and inversion gives one."""
-    found = find_symmetry(entry.atoms, _SYMPREC)
-    if found is None:
-        return np.eye(3)[None]
-    columns = np.asarray(entry.atoms.cell.array).T
-    rotations = columns @ found.rotations @ np.linalg.inv(columns)
+    rotations = point_group(entry.atoms, _SYMPREC).rotations
     proper = rotations * np.sign(np.linalg.det(rotations))[:, None, None]
     return np.unique(proper.round(6), axis=0)

@@ -9,12 +9,12 @@ from numpy.typing import NDArray
 
 from atomml.data.audit.composition import fit_composition
 from atomml.data.audit.evidence import Evidence, parse_composition
+from atomml.units import GPA
 
 __all__ = ["element_rows", "entry_rows", "formula_rows", "pair_rows"]
 
 _MOST_ENTRIES = 20_000
 _MOST_FORMULAS = 2_000
-_GPA = 160.21766208  # eV/Å³ in GPa
 
 Rows = list[list[Any]]
 
@@ -61,7 +61,7 @@ def entry_rows(evidence: Evidence) -> Rows:
         "residual_eV_per_atom": nothing if composition is None else composition.residual,
         "rms_force_eV_per_A": np.sqrt(evidence["mean_square_force"]),
         "max_force_eV_per_A": evidence["max_force"],
-        "pressure_GPa": evidence["pressure"] * _GPA,
+        "pressure_GPa": evidence["pressure"] * GPA,
         "volume_A3_per_atom": evidence["volume"] / evidence["n_atoms"],
         "closest_of_covalent_radii": evidence["closest"],
     }
