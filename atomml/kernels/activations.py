@@ -19,6 +19,7 @@ __all__ = [
     "gate_backward",
     "gate_forward",
     "sigmoid",
+    "sigmoids",
     "silu_backward",
     "silu_rows",
     "sine_cosine",
@@ -114,6 +115,25 @@ def _sigmoid(x: Any) -> Any:
     return typed
 
 
+def sigmoids(a: Any, b: Any) -> Any:
+    """``sigmoid(a), sigmoid(b)`` by one division; below -43 (float64: -350) they are those of the limit."""
+    raise NotImplementedError
+
+
+@overload(sigmoids, jit_options={"fastmath": EXACT, **INNER}, inline="never")
+def _sigmoids(a: Any, b: Any) -> Any:
+    one = np.float32(1.0) if a == types.float32 else np.float64(1.0)
+    limit = np.float32(43.0) if a == types.float32 else np.float64(350.0)  # the product below stays finite
+
+    def typed(a: Any, b: Any) -> Any:
+        """Both in the type of the arguments."""
+        u, v = one + exponential(min(-a, limit)), one + exponential(min(-b, limit))
+        r = one / (u * v)
+        return v * r, u * r
+
+    return typed
+
+
 @numba.njit(fastmath=EXACT, **INNER)
 def sine_cosine(x: float) -> tuple[float, float]:
     """Sine and cosine in float64 for |x| below some thousands, vectorisable.
@@ -201,7 +221,8 @@ def gate_forward(
             normed[row + i, c + j] = n1
             a = n0 * scale[j] + shift[j]
             b = n1 * scale[c + j] + shift[c + j]
-            message[i, j] = a * sigmoid(a) * sigmoid(b)
+            p, q = sigmoids(a, b)
+            message[i, j] = a * p * q
 
 
 @numba.njit(fastmath=LOOSE, **INNER)
@@ -240,8 +261,7 @@ def gate_backward(
             n1 = normed[row + i, c + j]
             a = n0 * scale[j] + shift[j]
             b = n1 * scale[c + j] + shift[c + j]
-            p = sigmoid(a)
-            q = sigmoid(b)
+            p, q = sigmoids(a, b)
             message[i, j] = a * p * q
             d0 = gradient[i, j] * q * p * (one + a * (one - p)) * scale[j]
             d1 = gradient[i, j] * a * p * q * (one - q) * scale[c + j]

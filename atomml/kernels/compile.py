@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import ast
 import functools
 import hashlib
+import inspect
 import logging
 import os
+import textwrap
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numba
+import numpy as np
+from llvmlite import ir
 from numba.core import config as numba_config
+from numba.core import types
+from numba.extending import intrinsic
 
 __all__ = ["INNER", "Kernel", "cache_folder", "kernel", "source_digest"]
 
@@ -27,6 +34,10 @@ one that loads from the cache, and a resumed run would not be the unbroken one.
 
 logger = logging.getLogger(__name__)
 _lock = threading.RLock()
+_BOUNDS = np.zeros(1, np.int64)
+_BOARD = np.zeros((1, 8), np.int64)
+"""Arrays of the types that each loop over ranges is called with."""
+
 _OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 
 
@@ -61,6 +72,7 @@ class Kernel:
         self.__name__ = function.__name__
         self.__doc__ = function.__doc__
         self._dispatcher = _make_dispatcher(function, options)
+        self._options = options
         self._ready: set[tuple[Any, ...]] = set()
 
     @property
@@ -74,20 +86,35 @@ class Kernel:
 
     def ready(self, arguments: tuple[Any, ...]) -> Any:
         """The compiled function for arguments like these; several threads may then call it."""
-        key = tuple((type(a), getattr(a, "dtype", None), getattr(a, "ndim", None)) for a in arguments)
-        if key not in self._ready:
-            with _lock:  # two threads never compile the same
-                if key not in self._ready:
-                    self._compile_announced(arguments)
-                    self._ready.add(key)
-        return self._dispatcher
+        return self._compiled(self._dispatcher, arguments)
 
-    def _compile_announced(self, arguments: tuple[Any, ...]) -> None:
+    def over_ranges(self, arguments: tuple[Any, ...]) -> Any:
+        """The compiled loop of :func:`_over_ranges` around a kernel whose first arguments are start and stop.
+
+        ``arguments`` are those that follow these two. Several threads may call the result.
+        """
+        return self._compiled(self._loop, (_BOUNDS, _BOUNDS, _BOARD, 0, *arguments))
+
+    @functools.cached_property
+    def _loop(self) -> Any:
+        """Made at first use: the body may name what stands below it in its module."""
+        return _make_dispatcher(_over_ranges(self.py_func), self._options)
+
+    def _compiled(self, dispatcher: Any, arguments: tuple[Any, ...]) -> Any:
+        key = tuple([getattr(a, "dtype", None) for a in arguments])  # a kernel's arrays differ in no more
+        if (dispatcher, key) not in self._ready:
+            with _lock:  # two threads never compile the same
+                if (dispatcher, key) not in self._ready:
+                    self._compile_announced(dispatcher, arguments)
+                    self._ready.add((dispatcher, key))
+        return dispatcher
+
+    def _compile_announced(self, dispatcher: Any, arguments: tuple[Any, ...]) -> None:
         """Compile or load from the cache; log only what was compiled."""
-        hits = sum(self._dispatcher.stats.cache_hits.values())
+        hits = sum(dispatcher.stats.cache_hits.values())
         start = time.perf_counter()
-        self._dispatcher.compile(tuple(numba.typeof(a) for a in arguments))
-        if sum(self._dispatcher.stats.cache_hits.values()) == hits:
+        dispatcher.compile(tuple(numba.typeof(a) for a in arguments))
+        if sum(dispatcher.stats.cache_hits.values()) == hits:
             seconds = time.perf_counter() - start
             logger.info("compiled %s in %.1f s; kept in %s", self.__name__, seconds, cache_folder())
 
@@ -102,6 +129,65 @@ def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
     return Kernel(function, **options)
 
 
+_LOOP = """
+def {name}(bounds_, counter_, board_, row_):
+    while True:
+        position_ = _claim(counter_)
+        if position_ >= len(bounds_) - 1:
+            break
+        start, stop = bounds_[position_], bounds_[position_ + 1]
+        _publish(board_[row_], board_[row_, 1] + 1)
+"""
+
+
+def _over_ranges(function: Callable[..., Any]) -> Callable[..., None]:
+    """A kernel whose body is done for range after range, taken from a shared counter without the GIL.
+
+    Its arguments are ``bounds, counter, board, row``, then those of the kernel behind start and stop; each
+    range that is done adds one to ``board[row, 1]``. The loop is written around the body, not around a call
+    of it: what numba inlines, it optimises less.
+    """
+    body = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
+    loop = ast.parse(_LOOP.format(name=f"{function.__name__}_over_ranges")).body[0]
+    if not isinstance(body, ast.FunctionDef) or not isinstance(loop, ast.FunctionDef):
+        raise TypeError(f"{function} is no function")
+    turn = loop.body[0]
+    if not isinstance(turn, ast.While) or any(isinstance(node, ast.Return) for node in ast.walk(body)):
+        raise TypeError(f"{function} returns: it cannot be done range by range")
+    turn.body[-1:-1] = body.body
+    loop.args.args += body.args.args[2:]
+    ast.increment_lineno(loop, function.__code__.co_firstlineno)
+    names = {**function.__globals__, "_claim": _claim, "_publish": _publish}
+    code = compile(ast.Module([loop], []), function.__code__.co_filename, "exec")
+    exec(code, names)
+    return cast("Callable[..., None]", names[loop.name])
+
+
+@intrinsic
+def _claim(typingctx: Any, counter: Any) -> Any:
+    """Add one to the only entry of an int64 array, in one step for all threads; its value before."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        """One atomic addition."""
+        view = context.make_array(signature.args[0])(context, builder, values[0])
+        return builder.atomic_rmw("add", view.data, ir.IntType(64)(1), "acq_rel")
+
+    return types.int64(counter), emit
+
+
+@intrinsic
+def _publish(typingctx: Any, row: Any, value: Any) -> Any:
+    """Write the second entry of an int64 array; whoever reads it sees all that was written before."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        """One atomic store."""
+        view = context.make_array(signature.args[0])(context, builder, values[0])
+        builder.store_atomic(values[1], builder.gep(view.data, [ir.IntType(64)(1)]), "release", 8)
+        return context.get_dummy_value()
+
+    return types.void(row, types.int64), emit
+
+
 def _make_dispatcher(function: Callable[..., Any], options: dict[str, Any]) -> Any:
     """``numba.njit`` with its cache in our folder; numba's own setting is put back at once."""
     folder = cache_folder() / source_digest()
@@ -112,10 +198,8 @@ def _make_dispatcher(function: Callable[..., Any], options: dict[str, Any]) -> A
             cached = os.access(folder, os.W_OK)
             if cached:
                 numba_config.CACHE_DIR = str(folder)
-            return numba.njit(
-                nogil=True, error_model="numpy", cache=cached, no_cfunc_wrapper=True, **options
-            )(function)
+            return numba.njit(**{**_OPTIONS, **options}, cache=cached)(function)
         except OSError:
-            return numba.njit(nogil=True, error_model="numpy", **options)(function)
+            return numba.njit(**{**_OPTIONS, **options})(function)
         finally:
             numba_config.CACHE_DIR = before

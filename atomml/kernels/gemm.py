@@ -18,16 +18,19 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from atomml.kernels.arena import aligned
 from atomml.kernels.compile import INNER
 
 __all__ = [
     "BLOCK",
     "TILE_ROWS",
     "block_product",
+    "block_product_onto",
     "block_product_transposed",
     "pack_panels",
     "panel_width",
     "tile_product",
+    "tile_product_onto",
     "tile_product_transposed",
 ]
 
@@ -56,7 +59,7 @@ def pack_panels(matrix: NDArray[Any]) -> NDArray[Any]:
     n_panels = -(-n // width)
     padded = np.zeros((k, n_panels * width), matrix.dtype)
     padded[:, :n] = matrix
-    return np.ascontiguousarray(padded.reshape(k, n_panels, width).transpose(1, 0, 2))
+    return aligned(padded.reshape(k, n_panels, width).transpose(1, 0, 2))
 
 
 @intrinsic
@@ -80,6 +83,27 @@ def tile_product(
     return signature, _emit_tile
 
 
+@intrinsic
+def tile_product_onto(
+    typingctx: Any,
+    a: Any,
+    a_row: Any,
+    a_column: Any,
+    panels: Any,
+    panel: Any,
+    c: Any,
+    c_row: Any,
+    c_column: Any,
+    bias: Any,
+) -> Any:
+    """Write ``bias + a[a_row:+TILE_ROWS, a_column:+k] @ panels[panel]`` to a tile of ``c``.
+
+    Arrays as in :func:`tile_product`; ``bias`` is read at the columns of ``c``.
+    """
+    signature = types.void(a, types.intp, types.intp, panels, types.intp, c, types.intp, types.intp, bias)
+    return signature, _emit_tile
+
+
 def _emit_tile(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     """LLVM code of the tile: rows of ``a`` along k, rows of a panel."""
     a_type, panels_type = signature.args[0], signature.args[3]
@@ -94,7 +118,13 @@ def _emit_tile(context: Any, builder: Any, signature: Any, arguments: Any) -> An
         builder.gep(a.data, [builder.add(first, builder.mul(stride, word(r)))]) for r in range(TILE_ROWS)
     ]
     b = builder.gep(panels.data, [builder.mul(builder.mul(arguments[4], depth), word(width))])
-    _emit_into(context, builder, signature.args[5], arguments[5:], (a_rows, word(1)), (b, word(width)), depth)
+    sums = None
+    if len(arguments) == 9:
+        bias = context.make_array(signature.args[8])(context, builder, arguments[8])
+        sums = builder.gep(bias.data, [arguments[7]])
+    _emit_into(
+        context, builder, signature.args[5], arguments[5:8], (a_rows, word(1)), (b, word(width)), depth, sums
+    )
     return context.get_dummy_value()
 
 
@@ -132,9 +162,12 @@ def _vector_of(context: Any, array_type: Any) -> Any:
 
 
 def _emit_into(
-    context: Any, builder: Any, c_type: Any, where: Any, left: Any, right: Any, depth: Any
+    context: Any, builder: Any, c_type: Any, where: Any, left: Any, right: Any, depth: Any, sums: Any = None
 ) -> None:
-    """Add a product to the tile of ``c`` at ``where``; ``left`` and ``right`` are pointers and steps of k."""
+    """Add a product to the tile of ``c`` at ``where``; ``left`` and ``right`` are pointers and steps of k.
+
+    With ``sums``, a pointer to a row of numbers, the product is added to these and the tile is overwritten.
+    """
     vector = _vector_of(context, c_type)
     word, size = ir.IntType(64), _VECTOR_BYTES // vector.count
     c = context.make_array(c_type)(context, builder, where[0])
@@ -148,7 +181,11 @@ def _emit_into(
         for r in range(TILE_ROWS)
         for v in range(_VECTORS)
     ]
-    start = [builder.load(target, align=size) for target in targets]
+    if sums is None:
+        start = [builder.load(target, align=size) for target in targets]
+    else:
+        row = [builder.gep(sums, [word(v * vector.count)]) for v in range(_VECTORS)]
+        start = [builder.load(builder.bitcast(p, vector.as_pointer()), align=size) for p in row] * TILE_ROWS
     for value, target in zip(_emit_loop(builder, vector, left, right, depth, start), targets, strict=True):
         builder.store(value, target, align=size)
 
@@ -191,9 +228,21 @@ def _emit_loop(builder: Any, vector: Any, left: Any, right: Any, depth: Any, sta
     k.add_incoming(following, builder.block)
     for phi, value in zip(sums, updated, strict=True):
         phi.add_incoming(value, builder.block)
-    builder.cbranch(builder.icmp_signed("<", following, depth), body, done)
+    again = builder.cbranch(builder.icmp_signed("<", following, depth), body, done)
+    again.set_metadata("llvm.loop", _as_it_stands(builder.module))
     builder.position_at_end(done)
     return updated
+
+
+def _as_it_stands(module: Any) -> Any:
+    """Metadata of a loop that LLVM must not unroll: two turns need more registers than there are.
+
+    The sums then go to the stack and back in each turn, and as the stack begins at any multiple of 16 bytes,
+    a product takes 1.5 to 2 times as long in every other process.
+    """
+    loop = ir.MDValue(module, [], name=str(len(module.metadata)))
+    loop.operands = (loop, module.add_metadata(["llvm.loop.unroll.disable"]))
+    return loop
 
 
 @numba.njit(**INNER)
@@ -216,6 +265,20 @@ def block_product(a: Any, a_row: int, a_column: int, panels: Any, c: Any, c_colu
     for q in range(panels.shape[0]):
         for r in range(0, n_rows, TILE_ROWS):
             tile_product(a, a_row + r, a_column, panels, q, c, r, c_column + q * width)
+
+
+@numba.njit(**INNER)
+def block_product_onto(
+    a: Any, a_row: int, a_column: int, panels: Any, bias: Any, c: Any, c_row: int, c_column: int, n_rows: int
+) -> None:
+    """Write ``bias + a[a_row:+n_rows, a_column:+k] @ matrix`` to ``c[c_row:+n_rows, c_column:+n]``.
+
+    Whole tiles as in :func:`block_product`; ``bias`` is read at the columns of ``c``.
+    """
+    width = panels.shape[2]
+    for q in range(panels.shape[0]):
+        for r in range(0, n_rows, TILE_ROWS):
+            tile_product_onto(a, a_row + r, a_column, panels, q, c, c_row + r, c_column + q * width, bias)
 
 
 @numba.njit(**INNER)

@@ -9,13 +9,12 @@ inside one row of work only, always in the same order.
 from __future__ import annotations
 
 import ctypes
-import itertools
 import os
 import sys
 import threading
 import time
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -25,7 +24,7 @@ from numpy.typing import NDArray
 
 from atomml.kernels.compile import Kernel, kernel
 
-__all__ = ["Crew", "run_ranges", "split_evenly", "split_weighted"]
+__all__ = ["Crew", "run_ranges", "run_together", "split_tapered", "split_weighted"]
 
 _LOOKS = 1_000_000
 """Times that a thread looks for work before it sleeps: 1 ms or so, longer than any gap in an evaluation."""
@@ -43,40 +42,88 @@ _sched_getcpu: Callable[[], int] | None = (
 _crew: Crew | None = None
 
 
-def run_ranges(function: Callable[..., Any], bounds: list[int], *arguments: Any) -> None:
+def run_ranges(function: Callable[..., Any], bounds: NDArray[np.int64], *arguments: Any) -> None:
     """Call ``function(start, stop, *arguments)`` for each pair of neighbouring bounds, side by side.
 
     As many threads take part as torch may use; the calling one is among them. An exception of
     any range is raised here after all have ended.
     """
-    pairs = list(itertools.pairwise(bounds))
-    helpers = min(len(pairs), torch.get_num_threads()) - 1
+    run_together((function, bounds, *arguments))
+
+
+def run_together(*calls: tuple[Any, ...]) -> None:
+    """Several calls of :func:`run_ranges` that need nothing of each other, without waiting between them.
+
+    Args:
+        calls: Of each its function, bounds and arguments.
+    """
+    helpers = min(sum(len(call[1]) - 1 for call in calls), torch.get_num_threads()) - 1
     if helpers < 1:
-        for start, stop in pairs:
-            function(start, stop, *arguments)
-        return
-    if isinstance(function, Kernel):
-        function = function.ready((*pairs[0], *arguments))
-    _crew_of(helpers).run(function, pairs, arguments)
+        _Phase(calls).work_alone()
+    else:
+        _crew_of(helpers).run(*calls)
 
 
-def split_evenly(n: int, n_parts: int, multiple: int = 1) -> list[int]:
-    """Bounds of at most ``n_parts`` ranges over ``n`` items; inner bounds are multiples of ``multiple``."""
-    inner = {min(n, round(n * i / n_parts / multiple) * multiple) for i in range(1, n_parts)}
-    return [0, *sorted(inner - {0, n}), n]
+def split_tapered(n: int, n_threads: int, smallest: int, multiple: int = 1) -> NDArray[np.int64]:
+    """Bounds of ranges over ``n`` items, each round of ``n_threads`` ranges half as long as the one before.
+
+    Threads that take the long ones first, and then what is left, end at about the same time, however
+    fast each is. One thread gets one range.
+
+    Args:
+        n: Number of items.
+        n_threads: Threads that share them.
+        smallest: Items of the shortest range, about.
+        multiple: Inner bounds are multiples of it.
+    """
+    return _split(n, [n * part for part in _tapered(n / smallest, n_threads)], multiple)
 
 
-def split_weighted(cumulative: NDArray[Any], n_parts: int) -> list[int]:
-    """Bounds that give each range about the same weight.
+def split_weighted(cumulative: NDArray[Any], n_threads: int, smallest: float) -> NDArray[np.int64]:
+    """Bounds as of :func:`split_tapered`, by weight.
 
     Args:
         cumulative: ``(n_items + 1,)`` weight before each item; the last entry is the total.
-        n_parts: Number of ranges at most.
+        n_threads: Threads that share the items.
+        smallest: Weight of the lightest range, about.
     """
-    n = len(cumulative) - 1
-    targets = cumulative[-1] * np.arange(1, n_parts) / n_parts
-    inner = {int(i) for i in np.searchsorted(cumulative, targets)}
-    return [0, *sorted(inner - {0, n}), n]
+    total = float(cumulative[-1])
+    targets = [total * part for part in _tapered(total / smallest, n_threads)]
+    return _split(len(cumulative) - 1, np.searchsorted(cumulative, targets).tolist())
+
+
+def _tapered(most: float, n_threads: int) -> list[float]:
+    """Where the inner bounds are, as parts of the whole; no range is shorter than its ``most``-th part."""
+    inner: list[float] = []
+    left = 1.0
+    while n_threads > 1 and left * most >= 2 * n_threads:
+        length = left / (2 * n_threads)
+        inner += [1.0 - left + length * (i + 1) for i in range(n_threads)]
+        left /= 2
+    return [*inner, *(1.0 - left + left * i / n_threads for i in range(1, n_threads))]
+
+
+def _split(n: int, targets: Sequence[float], multiple: int = 1) -> NDArray[np.int64]:
+    inner = {min(n, round(target / multiple) * multiple) for target in targets}
+    return np.array([0, *sorted(inner - {0, n}), n], np.int64)
+
+
+def _over_ranges(function: Callable[..., Any]) -> Callable[..., None]:
+    """What :meth:`Kernel.over_ranges` is for a kernel, for a function in Python."""
+    lock = threading.Lock()
+
+    def take(bounds: NDArray[np.int64], counter: Any, board: Any, row: int, *arguments: Any) -> None:
+        """Do ranges until none is left."""
+        while True:
+            with lock:
+                position = int(counter[0])
+                counter[0] += 1
+            if position >= len(bounds) - 1:
+                break
+            function(int(bounds[position]), int(bounds[position + 1]), *arguments)
+            board[row, 1] += 1
+
+    return take
 
 
 @intrinsic
@@ -123,28 +170,55 @@ def _announce(board: NDArray[np.int64], looks: int) -> None:
     _wait_code(board, looks)
 
 
+class _Ranges(NamedTuple):
+    """One function and its ranges.
+
+    Attributes:
+        take: Does ranges until none is left.
+        bounds: Of the ranges.
+        counter: How many were taken.
+        arguments: Of the function, after start and stop.
+    """
+
+    take: Callable[..., None]
+    bounds: NDArray[np.int64]
+    counter: NDArray[np.int64]
+    arguments: tuple[Any, ...]
+
+    @classmethod
+    def of(cls, function: Callable[..., Any], bounds: NDArray[np.int64], *arguments: Any) -> _Ranges:
+        """All ranges, none taken yet."""
+        take = function.over_ranges(arguments) if isinstance(function, Kernel) else _over_ranges(function)
+        return cls(take, bounds, np.zeros(1, np.int64), arguments)
+
+
 class _Phase:
-    """One call of :func:`run_ranges`: what to do, and who has taken what."""
+    """One call of :func:`run_together`: what to do, and what went wrong."""
 
-    def __init__(
-        self, function: Callable[..., Any], pairs: list[tuple[int, int]], arguments: tuple[Any, ...]
-    ) -> None:
-        self.function = function
-        self.pairs = pairs
-        self.arguments = arguments
+    def __init__(self, calls: Sequence[tuple[Any, ...]]) -> None:
+        self.calls = [_Ranges.of(*call) for call in calls]
+        self.wanted = sum(len(call.bounds) - 1 for call in self.calls)
         self.errors: list[BaseException] = []
-        self._next = itertools.count()
 
-    def work(self) -> int:
-        """Take ranges until none is left; returns how many it were."""
-        taken = 0
-        while (position := next(self._next)) < len(self.pairs):
-            taken += 1
-            try:
-                self.function(*self.pairs[position], *self.arguments)
-            except BaseException as error:
-                self.errors.append(error)
-        return taken
+    def work(self, board: NDArray[np.int64], row: int) -> None:
+        """Take ranges until none is left; each adds one to ``board[row, 1]``."""
+        for take, bounds, counter, arguments in self.calls:
+            while counter[0] < len(bounds) - 1:
+                try:
+                    take(bounds, counter, board, row, *arguments)
+                except BaseException as error:  # of one range, which is done too
+                    self.errors.append(error)
+                    board[row, 1] += 1
+
+    def work_alone(self) -> None:
+        """Do all ranges in this thread."""
+        self.work(np.zeros((1, 8), np.int64), 0)
+        self.raise_first()
+
+    def raise_first(self) -> None:
+        """Raise the first exception of any range."""
+        if self.errors:
+            raise self.errors[0]
 
 
 class Crew:
@@ -169,20 +243,17 @@ class Crew:
         for thread in self._threads:
             thread.start()
 
-    def run(
-        self, function: Callable[..., Any], pairs: list[tuple[int, int]], arguments: tuple[Any, ...]
-    ) -> None:
-        """Call the function on all ranges; a caller that finds the crew at work for another does it alone."""
-        phase = _Phase(function, pairs, arguments)
+    def run(self, *calls: tuple[Any, ...]) -> None:
+        """As :func:`run_together`; a caller that finds the crew at work for another does all alone."""
+        phase = _Phase(calls)
         if not self._busy.acquire(blocking=False):
-            phase.work()
-        else:
-            try:
-                self._share(phase)
-            finally:
-                self._busy.release()
-        if phase.errors:
-            raise phase.errors[0]
+            phase.work_alone()
+            return
+        try:
+            self._share(phase)
+        finally:
+            self._busy.release()
+        phase.raise_first()
 
     def _share(self, phase: _Phase) -> None:
         board = self._board
@@ -192,9 +263,9 @@ class Crew:
         if self._sleepers:
             self._wake()
         try:
-            board[0, 1] += phase.work()
+            phase.work(board, 0)
         finally:  # helpers write into the caller's arrays: wait for them, whatever happened here
-            while (done := int(board[:, 1].sum()) - before) < len(phase.pairs):
+            while (done := int(board[:, 1].sum()) - before) < phase.wanted:
                 if not _look(board, 1, before + done, _LOOKS, _PAUSE):
                     time.sleep(0)
             self._phase = None
@@ -225,7 +296,7 @@ class Crew:
             begun = int(board[0, 0])
             phase = self._phase
             if phase is not None:
-                board[row, 1] += phase.work()
+                phase.work(board, row)
 
 
 def _crew_of(helpers: int) -> Crew:

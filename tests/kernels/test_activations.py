@@ -14,6 +14,7 @@ from atomml.kernels.activations import (
     gate_backward,
     gate_forward,
     sigmoid,
+    sigmoids,
     silu_backward,
     silu_rows,
     sine_cosine,
@@ -49,6 +50,26 @@ def test_far_arguments_saturate_without_overflow(dtype: type[np.floating[Any]]) 
     y = np.empty_like(x)
     apply(x, y, 1)
     np.testing.assert_allclose(y, [0, 0, 1, 1], atol=1e-37)
+
+
+@numba.njit(error_model="numpy")
+def apply_sigmoids(a: Any, b: Any, p: Any, q: Any) -> None:
+    for i in range(a.size):
+        p[i], q[i] = sigmoids(a[i], b[i])
+
+
+@pytest.mark.parametrize("dtype", PRECISIONS)
+def test_two_sigmoids_by_one_division_are_those_of_two(dtype: type[np.floating[Any]]) -> None:
+    """Far below zero they are tiny numbers, never NaN, whatever the other one is."""
+    side = np.concatenate([np.linspace(-42, 42, 401), [-1e30, -1000, -90, -60, 60, 90, 1000, 1e30]])
+    a, b = (grid.ravel().astype(dtype) for grid in np.meshgrid(side, side))
+    p, q = np.empty_like(a), np.empty_like(b)
+    apply_sigmoids(a, b, p, q)
+    for value, x in ((p, a), (q, b)):
+        exact = 1 / (1 + np.exp(np.minimum(-x.astype(np.longdouble), 11000)))
+        # Two exponentials within two units, then four roundings.
+        assert float(np.abs(value / exact - 1)[np.abs(x) <= 42].max()) < 8 * np.finfo(dtype).eps
+        np.testing.assert_allclose(value, exact.astype(float), atol=3e-19, rtol=8 * np.finfo(dtype).eps)
 
 
 def test_sine_and_cosine_to_the_last_bits() -> None:

@@ -17,30 +17,45 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 
 from atomml.kernels.arena import Arena
-from atomml.kernels.threads import Crew, run_ranges, split_evenly, split_weighted
+from atomml.kernels.compile import kernel
+from atomml.kernels.threads import Crew, run_ranges, run_together, split_tapered, split_weighted
 
 
-@given(st.integers(0, 5000), st.integers(1, 17), st.integers(1, 96))
-def test_even_ranges_cover_everything_once(n: int, parts: int, multiple: int) -> None:
-    bounds = split_evenly(n, parts, multiple)
+@given(st.integers(0, 5000), st.integers(1, 17), st.integers(1, 100), st.integers(1, 96))
+def test_tapered_ranges_cover_everything_once(n: int, threads: int, smallest: int, multiple: int) -> None:
+    bounds = split_tapered(n, threads, smallest, multiple)
     assert bounds[0] == 0
     assert bounds[-1] == n
     assert all(a < b for a, b in itertools.pairwise(bounds)) or n == 0
     assert all(b % multiple == 0 for b in bounds[1:-1])
 
 
+@given(st.integers(1000, 10**6), st.integers(2, 16))
+def test_tapered_ranges_end_small(n: int, threads: int) -> None:
+    """The last ranges are what a thread may be late by: about the smallest that was asked for."""
+    lengths = np.diff(split_tapered(n, threads, n / (64 * threads)))
+    assert lengths.max() <= n / (2 * threads) + 1
+    assert n / (64 * threads) - 1 <= lengths[-1] <= n / (32 * threads) + 1
+
+
+def test_one_thread_gets_one_range() -> None:
+    assert split_tapered(5000, 1, 1).tolist() == [0, 5000]
+    assert split_weighted(np.arange(101), 1, 1.0).tolist() == [0, 100]
+
+
 @given(st.lists(st.integers(0, 50), min_size=1, max_size=200), st.integers(1, 9))
-def test_weighted_ranges_cover_everything_and_balance(weights: list[int], parts: int) -> None:
+def test_weighted_ranges_cover_everything_and_balance(weights: list[int], threads: int) -> None:
     cumulative = np.concatenate([[0], np.cumsum(weights)])
-    bounds = split_weighted(cumulative, parts)
+    bounds = split_weighted(cumulative, threads, 20.0)
     assert bounds[0] == 0
     assert bounds[-1] == len(weights)
-    assert bounds == sorted(set(bounds))
-    shares = [cumulative[b] - cumulative[a] for a, b in itertools.pairwise(bounds)]
+    assert bounds.tolist() == sorted(set(bounds.tolist()))
+    shares = np.diff(cumulative[bounds])
     # A range ends at the first item past its target: no share exceeds the ideal by more than one item.
-    assert max(shares) <= cumulative[-1] / parts + max(weights) + 1
+    assert max(shares) <= cumulative[-1] / threads + max(weights) + 1
 
 
 @pytest.fixture(scope="module")
@@ -57,7 +72,7 @@ def test_every_range_runs_side_by_side(crew: Crew) -> None:
         meeting.wait()  # passes only if all three run at the same time
         seen.append((start, stop))
 
-    crew.run(work, [(0, 1), (1, 2), (2, 3)], ())
+    crew.run((work, np.arange(4)))
     assert sorted(seen) == [(0, 1), (1, 2), (2, 3)]
 
 
@@ -68,12 +83,12 @@ def test_thousands_of_phases_lose_no_range_awake_or_asleep(crew: Crew) -> None:
     def work(start: int, stop: int, step: int) -> None:
         counts[start:stop] += step
 
-    pairs = list(itertools.pairwise(range(0, 41, 5)))
+    bounds = np.arange(0, 41, 5)
     total = 0
     for phase in range(3000):
         if phase % 500 == 0:
             time.sleep(0.05)  # fifty times longer than helpers look for work
-        crew.run(work, pairs, (phase,))
+        crew.run((work, bounds, phase))
         total += phase
         assert (counts == total).all()
 
@@ -88,9 +103,35 @@ def test_an_error_in_any_range_is_raised_after_all_have_ended(crew: Crew) -> Non
         ended.append(start)
 
     with pytest.raises(ValueError, match="second range"):
-        crew.run(work, [(0, 1), (1, 2), (2, 3), (3, 4)], ())
+        crew.run((work, np.arange(5)))
     assert sorted(ended) == [0, 2, 3]
-    crew.run(work, [(2, 3)], ())  # it goes on working
+    crew.run((work, np.arange(2, 4)))  # it goes on working
+
+
+@kernel
+def _count(start: int, stop: int, step: int, counts: NDArray[np.int64]) -> None:
+    for i in range(start, stop):
+        counts[i] += step
+
+
+def test_compiled_ranges_are_taken_once_each(crew: Crew) -> None:
+    """Without the GIL, by a shared counter: two functions in one phase, thousands of ranges of one item."""
+    one, two = np.zeros(3000, np.int64), np.zeros(500, np.int64)
+    for _ in range(200):
+        crew.run((_count, np.arange(3001), 1, one), (_count, np.arange(501), 2, two))
+    assert (one == 200).all()
+    assert (two == 400).all()
+
+
+def test_a_function_that_returns_cannot_be_done_range_by_range() -> None:
+    @kernel
+    def early(start: int, stop: int, counts: NDArray[np.int64]) -> None:
+        if start > 0:
+            return
+        counts[start:stop] = 1
+
+    with pytest.raises(TypeError, match="returns"):
+        run_together((early, np.arange(3), np.zeros(2, np.int64)))
 
 
 def test_callers_from_several_threads_do_not_wait_for_each_other(crew: Crew) -> None:
@@ -103,7 +144,7 @@ def test_callers_from_several_threads_do_not_wait_for_each_other(crew: Crew) -> 
             meeting.wait()
         done.append((threading.get_ident(), start))
 
-    callers = [threading.Thread(target=crew.run, args=(work, [(0, 1), (1, 2)], ())) for _ in range(2)]
+    callers = [threading.Thread(target=crew.run, args=((work, np.arange(3)),)) for _ in range(2)]
     for caller in callers:
         caller.start()
     for caller in callers:
@@ -122,7 +163,7 @@ def test_no_more_threads_take_part_than_torch_may_use() -> None:
                 seen.add(threading.get_ident())
                 time.sleep(0.002)
 
-            run_ranges(work, list(range(9)))
+            run_ranges(work, np.arange(9))
             assert len(seen) == threads
     finally:
         torch.set_num_threads(before)
@@ -130,13 +171,13 @@ def test_no_more_threads_take_part_than_torch_may_use() -> None:
 
 def _work_in_child() -> None:
     torch.set_num_threads(2)
-    run_ranges(lambda start, stop: None, [0, 1, 2])
+    run_ranges(lambda start, stop: None, np.arange(3))
 
 
 def test_a_forked_child_gets_threads_of_its_own() -> None:
     before = torch.get_num_threads()
     torch.set_num_threads(2)
-    run_ranges(lambda start, stop: None, [0, 1, 2])
+    run_ranges(lambda start, stop: None, np.arange(3))
     torch.set_num_threads(before)
     import warnings
 

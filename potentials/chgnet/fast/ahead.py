@@ -11,12 +11,13 @@ import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from atomml.files import write_atomic
 from atomml.graph.atom_graph import AtomGraph
-from atomml.kernels.compile import Kernel, cache_folder, source_digest
+from atomml.kernels.compile import cache_folder, source_digest
 
 __all__ = ["compile_way_back", "start_helper"]
 
@@ -43,14 +44,14 @@ def compile_way_back(dtype: torch.dtype) -> list[str]:
     done: list[str] = []
     wanted = False
 
-    def compile_only(function: Kernel, bounds: list[int], *arguments: object) -> None:
-        """Stand in for :func:`run_ranges`: compile on the way back, run nothing."""
-        if wanted:
-            function.ready((*bounds[:2], *arguments))
+    def compile_only(*calls: tuple[Any, ...]) -> None:
+        """Stand in for :func:`run_together`: compile on the way back, run nothing."""
+        for function, _, *arguments in calls if wanted else ():
+            function.over_ranges(tuple(arguments))
             done.append(function.__name__)
 
     # This process does nothing else, so its modules may be bent: no kernel runs, topology runs as Python.
-    vars(engine)["run_ranges"] = compile_only
+    vars(engine).update(run_together=compile_only, run_ranges=lambda *call: compile_only(call))
     for kernel in (geometry.topology, geometry.edge_vectors):
         vars(geometry)[kernel.__name__] = kernel.py_func
     model = CHGNet.fresh("none", (14,), {}).to(dtype)

@@ -8,29 +8,28 @@ import numpy as np
 
 from atomml.kernels.activations import LOOSE, gate_backward, gate_forward, silu_backward, silu_rows
 from atomml.kernels.compile import kernel
-from atomml.kernels.gemm import BLOCK, TILE_ROWS, block_product
-from atomml.kernels.rows import add_row, copy_rows, set_row, sum_rows
+from atomml.kernels.gemm import BLOCK, TILE_ROWS, block_product, block_product_onto
+from atomml.kernels.rows import add_row, copy_rows, empty_rows, sum_rows, zero_rows
 
 
 @kernel(fastmath=LOOSE)
 def project_rows(start: int, stop: int, rows: Any, panels: Any, bias: Any, result: Any) -> None:
     """``result[start:stop] = rows[start:stop] @ matrix + bias``."""
-    n_in, n_out = rows.shape[1], result.shape[1]
-    source = np.zeros((BLOCK, n_in), rows.dtype)
-    target = np.empty((BLOCK, n_out), rows.dtype)
-    for first in range(start, stop, BLOCK):
-        n_rows = min(BLOCK, stop - first)
-        copy_rows(rows, first, source, 0, n_rows)
-        for i in range(n_rows):
-            set_row(target, i, bias)
-        block_product(source, 0, 0, panels, target, 0, n_rows)
-        copy_rows(target, 0, result, first, n_rows)
+    whole = start + (stop - start) // TILE_ROWS * TILE_ROWS
+    for first in range(start, whole, BLOCK):
+        block_product_onto(rows, first, 0, panels, bias, result, first, 0, min(BLOCK, whole - first))
+    if whole < stop:  # rows beyond are another thread's
+        source = zero_rows(TILE_ROWS, rows.shape[1], rows)
+        target = empty_rows(TILE_ROWS, result.shape[1], rows)
+        copy_rows(rows, whole, source, 0, stop - whole)
+        block_product_onto(source, 0, 0, panels, bias, target, 0, 0, TILE_ROWS)
+        copy_rows(target, 0, result, whole, stop - whole)
 
 
 @kernel(fastmath=LOOSE)
 def add_projected(start: int, stop: int, rows: Any, panels: Any, result: Any) -> None:
     """``result[start:stop] += rows[start:stop] @ matrix``; ``rows`` has ``TILE_ROWS`` rows to spare."""
-    target = np.empty((BLOCK, result.shape[1]), rows.dtype)
+    target = empty_rows(BLOCK, result.shape[1], rows)
     for first in range(start, stop, BLOCK):
         n_rows = min(BLOCK, stop - first)
         copy_rows(result, first, target, 0, n_rows)
@@ -88,10 +87,10 @@ def atom_convolution(
         new_atoms: ``(n_atoms, c)`` the result.
     """
     c = atoms.shape[1]
-    hidden = np.empty((BLOCK, 2 * c), atoms.dtype)
-    y = np.empty((BLOCK, 2 * c), atoms.dtype)
-    message = np.empty((BLOCK, c), atoms.dtype)
-    sums = np.zeros((stop - start + TILE_ROWS, c), atoms.dtype)
+    hidden = empty_rows(BLOCK, 2 * c, atoms)
+    y = empty_rows(BLOCK, 2 * c, atoms)
+    message = empty_rows(BLOCK, c, atoms)
+    sums = zero_rows(stop - start + TILE_ROWS, c, atoms)
     last = edge_start[stop]
     for first in range(edge_start[start], last, BLOCK):
         n_rows = min(BLOCK, last - first)
@@ -103,10 +102,9 @@ def atom_convolution(
             row = pre[e]
             for j in range(2 * c):
                 row[j] = own[j] + other[j] + bond[j]
-            set_row(y, i, bias)
         silu_rows(pre[first : first + n_rows], hidden, n_rows)
-        block_product(hidden, 0, 0, core, y, 0, n_rows)
-        block_product(hidden, 0, c, gate, y, c, n_rows)
+        block_product_onto(hidden, 0, 0, core, bias, y, 0, 0, n_rows)
+        block_product_onto(hidden, 0, c, gate, bias, y, 0, c, n_rows)
         gate_forward(y, n_rows, scale, shift, normed, first, inverse, message)
         for i in range(n_rows):
             e = first + i
@@ -150,11 +148,11 @@ def atom_convolution_backward(
     The other arguments are those of :func:`atom_convolution`, matrices transposed.
     """
     c = atom_gradient.shape[1]
-    back = np.empty((BLOCK, 2 * c), pre.dtype)
-    first_layer = np.empty((BLOCK, 2 * c), pre.dtype)
-    message = np.empty((BLOCK, c), pre.dtype)
-    gradient = np.empty((BLOCK, c), pre.dtype)
-    sums = np.zeros((stop - start + BLOCK, c), pre.dtype)
+    back = empty_rows(BLOCK, 2 * c, pre)
+    first_layer = empty_rows(BLOCK, 2 * c, pre)
+    message = empty_rows(BLOCK, c, pre)
+    gradient = empty_rows(BLOCK, c, pre)
+    sums = zero_rows(stop - start + BLOCK, c, pre)
     for first in range(start, stop, BLOCK):
         n_rows = min(BLOCK, stop - first)
         copy_rows(atom_gradient, first, gradient, 0, n_rows)
@@ -209,8 +207,8 @@ def atom_convolution_scatter(
     written by two threads. ``neighbour_column`` -1 leaves the atoms out.
     """
     width = edge_gradient.shape[1]
-    long_rows = np.zeros((BLOCK, width), edge_gradient.dtype)
-    short_rows = np.zeros((BLOCK, width), edge_gradient.dtype)
+    long_rows = zero_rows(BLOCK, width, edge_gradient)
+    short_rows = zero_rows(BLOCK, width, edge_gradient)
     long_bonds = np.empty(BLOCK, np.int64)
     short_bonds = np.empty(BLOCK, np.int64)
     n_long = 0
@@ -245,7 +243,7 @@ def atom_convolution_scatter(
 
 def _add_products_py(rows: Any, n_rows: int, panels: Any, where: Any, result: Any) -> None:
     """Add ``rows @ matrix`` to the named rows of ``result``."""
-    target = np.zeros((BLOCK, result.shape[1]), rows.dtype)
+    target = zero_rows(BLOCK, result.shape[1], rows)
     block_product(rows, 0, 0, panels, target, 0, n_rows)
     for i in range(n_rows):
         add_row(result, where[i], target[i])
@@ -290,8 +288,8 @@ def readout(
     c = atoms.shape[1]
     n_hidden = len(layers)
     pre = np.zeros((n_hidden, BLOCK, c), atoms.dtype)
-    x = np.zeros((BLOCK, c), atoms.dtype)
-    normed = np.zeros((BLOCK, c), atoms.dtype)
+    x = zero_rows(BLOCK, c, atoms)
+    normed = zero_rows(BLOCK, c, atoms)
     inverse = np.zeros(BLOCK, atoms.dtype)
     for first in range(start, stop, BLOCK):
         n_rows = min(BLOCK, stop - first)
@@ -309,9 +307,7 @@ def readout(
                 x[i, j] = normed[i, j] * scale[j] + shift[j]
                 features[first + i, j] = x[i, j]
         for h in range(n_hidden):
-            for i in range(n_rows):
-                set_row(pre[h], i, biases[h])
-            block_product(x, 0, 0, layers[h], pre[h], 0, n_rows)
+            block_product_onto(x, 0, 0, layers[h], biases[h], pre[h], 0, 0, n_rows)
             silu_rows(pre[h], x, n_rows)
         for i in range(n_rows):
             energy = 0.0

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from atomml.graph.atom_graph import AtomGraph
 from atomml.kernels.arena import Arena
 from atomml.kernels.gemm import BLOCK
-from atomml.kernels.threads import run_ranges
+from atomml.kernels.threads import run_ranges, run_together
 from atomml.potentials.chgnet.fast import angles as angle_kernels
 from atomml.potentials.chgnet.fast import atoms as atom_kernels
 from atomml.potentials.chgnet.fast import geometry
@@ -80,6 +80,7 @@ class Run:
         )
         self.bounds = Bounds.of(self.top, self.n_edges)
         self.short_atom = self.edges[0][self.top.short_edge].astype(np.int32)
+        self.projected: list[Array] = []
         self._bases(config.cutoff, config.bond_cutoff, config.cutoff_power)
         self._embed()
 
@@ -103,56 +104,55 @@ class Run:
         weights, top, bounds = self.weights, self.top, self.bounds
         n_bonds, n_pairs, n_angles = len(top.primary), len(top.pair), len(top.angles)
         self.basis, self.slope = self._empty(n_bonds, weights.n_basis), self._empty(n_bonds, weights.n_basis)
-        run_ranges(
-            geometry.radial_basis, bounds.bonds, top.primary, self.distances, weights.radial, cutoff,
-            float(power), self.basis, self.slope,
-        )  # fmt: skip
         self.short_basis = self._empty(n_pairs, weights.n_basis)
         self.short_slope = self._empty(n_pairs, weights.n_basis)
-        run_ranges(
-            geometry.radial_basis, bounds.pairs, top.primary[top.pair_bond], self.distances,
-            weights.radial_short, bond_cutoff, float(power), self.short_basis, self.short_slope,
-        )  # fmt: skip
         self.angle_basis = self._zeros(n_angles + BLOCK, weights.n_angular)
         self.angle_slope = np.empty(n_angles)
-        run_ranges(
-            geometry.angular_basis, bounds.angles, top.angles, top.short_edge, self.vectors, self.distances,
-            weights.angular, self.angle_basis, self.angle_slope,
+        run_together(
+            (
+                geometry.radial_basis, bounds.bonds, top.primary, self.distances, weights.radial, cutoff,
+                float(power), self.basis, self.slope,
+            ),
+            (
+                geometry.radial_basis, bounds.pairs, top.primary[top.pair_bond], self.distances,
+                weights.radial_short, bond_cutoff, float(power), self.short_basis, self.short_slope,
+            ),
+            (
+                geometry.angular_basis, bounds.angles, top.angles, top.short_edge, self.vectors,
+                self.distances, weights.angular, self.angle_basis, self.angle_slope,
+            ),
         )  # fmt: skip
 
     def _embed(self) -> None:
         """First features of atoms, bonds and angles, and what depends on distances alone."""
         weights, top, bounds, c = self.weights, self.top, self.bounds, self.c
         no_bias = self._zeros(max(c, weights.n_basis))
-        self.bond_terms = self._empty(len(top.primary), len(weights.bond_terms_bias))
-        project = atom_kernels.project_rows
-        run_ranges(
-            project, bounds.bonds, self.basis, weights.bond_terms, weights.bond_terms_bias, self.bond_terms
-        )
         n_pairs = len(top.pair)
+        self.bond_terms = self._empty(len(top.primary), len(weights.bond_terms_bias))
         self.short_weights, self.bonds = self._empty(n_pairs, c), self._empty(n_pairs, c)
-        run_ranges(
-            project, bounds.pairs, self.short_basis, weights.short_weights, no_bias[:c], self.short_weights
-        )
-        run_ranges(
-            project, bounds.pairs, self.basis[top.pair_bond], weights.bond_embedding, no_bias[:c], self.bonds
-        )
         self.change = self._zeros(n_pairs, c)
         self.angles = self._zeros(len(top.angles) + BLOCK, c)
-        run_ranges(
-            project, bounds.angles, self.angle_basis, weights.angle_embedding, no_bias[:c], self.angles
-        )
         self.levels = [weights.embedding[self.numbers - 1]]
-        self.projected = [self._project_atoms(0)]
+        project, short_basis = atom_kernels.project_rows, self.basis[top.pair_bond]
+        run_together(
+            (project, bounds.bonds, self.basis, weights.bond_terms, weights.bond_terms_bias, self.bond_terms),
+            (
+                project, bounds.pairs, self.short_basis, weights.short_weights, no_bias[:c],
+                self.short_weights,
+            ),
+            (project, bounds.pairs, short_basis, weights.bond_embedding, no_bias[:c], self.bonds),
+            (project, bounds.angles, self.angle_basis, weights.angle_embedding, no_bias[:c], self.angles),
+            self._atom_projection(0),
+        )  # fmt: skip
 
-    def _project_atoms(self, level: int) -> Array:
-        """All first-layer products that read this level of atom features."""
+    def _atom_projection(self, level: int) -> tuple[Any, ...]:
+        """All first-layer products that read this level of atom features, as a call to be run."""
         panels, bias, _ = self.weights.projections[level]
-        projected = self._empty(self.n_atoms, len(bias))
-        run_ranges(
-            atom_kernels.project_rows, self.bounds.atoms_by_edges, self.levels[level], panels, bias, projected
-        )
-        return projected
+        self.projected.append(self._empty(self.n_atoms, len(bias)))
+        return (
+            atom_kernels.project_rows, self.bounds.atoms_by_edges, self.levels[level], panels, bias,
+            self.projected[level],
+        )  # fmt: skip
 
     def forwards(self) -> None:
         """Site energies, magnetic moments, and everything that the way back needs."""
@@ -164,8 +164,9 @@ class Run:
         for layer in range(n_layers):
             self._atom_layer(layer)
             if layer < n_layers - 1:
-                self.projected.append(self._project_atoms(layer + 1))
-                self._bond_layer(layer)
+                bonds, project_bonds = self._bond_projection(weights.bond_layers[layer].bonds)
+                run_together(project_bonds, self._atom_projection(layer + 1))
+                self._bond_layer(layer, bonds)
             if layer < len(weights.angle_layers):
                 self._angle_layer(layer)
         # Not by BLAS: its threads would linger likewise.
@@ -193,25 +194,25 @@ class Run:
         self.kept_atoms.append(kept)
         self.levels.append(new_atoms)
 
-    def _project_bonds(self, panels: Array) -> Array:
-        """Short bonds' features times the first-layer weights of both bonds of an angle."""
+    def _bond_projection(self, panels: Array) -> tuple[Array, tuple[Any, ...]]:
+        """Short bonds' features times the first-layer weights of both bonds of an angle, and the call."""
         projected = self._empty(len(self.bonds), 4 * self.c)
         bias = self._zeros(4 * self.c)
-        run_ranges(atom_kernels.project_rows, self.bounds.pairs, self.bonds, panels, bias, projected)
-        return projected
+        call = (atom_kernels.project_rows, self.bounds.pairs, self.bonds, panels, bias, projected)
+        return projected, call
 
     def _angle_inputs(self, layer: int) -> Array:
         """What stands for the angles: their basis in layer 0, where the embedding is folded in."""
         return self.angle_basis if layer == 0 else self.angles
 
-    def _bond_layer(self, layer: int) -> None:
+    def _bond_layer(self, layer: int, projected_bonds: Array) -> None:
         folded, top, gate = self.weights.bond_layers[layer], self.top, self.weights.bond_layers[layer].gate
         kept = self._keep(len(top.angles))
         sums = self._empty(len(top.short_edge), self.c)
         run_ranges(
             angle_kernels.bond_convolution, self.bounds.atoms_by_angles, top.angle_start, top.angles,
             top.short_start, top.short_bond, self.short_atom, self.projected[layer + 1],
-            self.weights.columns[layer + 1]["bond"], self._project_bonds(folded.bonds),
+            self.weights.columns[layer + 1]["bond"], projected_bonds,
             self._angle_inputs(layer), folded.features, gate.core, gate.gate, gate.bias, gate.scale,
             gate.shift, self.short_weights, kept.pre, kept.normed, kept.inverse, sums,
         )  # fmt: skip
@@ -225,10 +226,12 @@ class Run:
     def _angle_layer(self, layer: int) -> None:
         folded, top = self.weights.angle_layers[layer], self.top
         kept = self._keep(len(top.angles), hidden=False)
+        projected_bonds, project_bonds = self._bond_projection(folded.bonds)
+        run_together(project_bonds)
         run_ranges(
             angle_kernels.angle_update, self.bounds.atoms_by_angles, top.angle_start, top.angles,
             top.short_bond, self.short_atom, self.projected[layer + 1],
-            self.weights.columns[layer + 1]["angle"], self._project_bonds(folded.bonds),
+            self.weights.columns[layer + 1]["angle"], projected_bonds,
             self._angle_inputs(layer), folded.features, folded.scale, folded.shift, kept.normed,
             kept.inverse, self.angles,
         )  # fmt: skip
@@ -253,11 +256,12 @@ class Run:
                 break
             if layer - 1 < len(weights.angle_layers):
                 self._angle_layer_backward(layer - 1, gradient)
-            self._bond_layer_backward(layer - 1, gradient)
-            run_ranges(
+            bonds_back = self._bond_layer_backward(layer - 1, gradient)
+            atoms_back = (
                 atom_kernels.add_projected, self.bounds.atoms_by_edges, gradient,
                 weights.projections[layer][2], self.atom_gradient,
             )  # fmt: skip
+            run_together(bonds_back, atoms_back)
         return self._geometry_backward()
 
     def _atom_layer_backward(self, layer: int, projected_gradient: Array) -> None:
@@ -288,15 +292,17 @@ class Run:
             self.angle_gradient, self.short_gradient, atom_gradient,
             self.weights.columns[layer + 1]["angle"], folded.features_back, self._feature_gradient(layer),
         )  # fmt: skip
-        self._bonds_backward(folded.bonds_back)
+        run_together(self._bonds_backward(folded.bonds_back))
 
-    def _bonds_backward(self, panels: Array) -> None:
-        run_ranges(
+    def _bonds_backward(self, panels: Array) -> tuple[Any, ...]:
+        """From both bonds of each angle to the short bonds' features, as a call to be run."""
+        return (
             angle_kernels.bond_gradient_backward, self.bounds.pairs, self.top.pair, self.short_gradient,
             panels, self.bond_gradient,
         )  # fmt: skip
 
-    def _bond_layer_backward(self, layer: int, atom_gradient: Array) -> None:
+    def _bond_layer_backward(self, layer: int, atom_gradient: Array) -> tuple[Any, ...]:
+        """The way back but for its last call, which is returned."""
         folded, kept, top = self.weights.bond_layers[layer], self.kept_bonds.pop(), self.top
         gate = folded.gate
         sum_gradient = self._empty(len(top.pair), self.c)
@@ -311,7 +317,7 @@ class Run:
             self.short_weight_gradient, self.short_gradient, atom_gradient,
             self.weights.columns[layer + 1]["bond"], folded.features_back, self._feature_gradient(layer),
         )  # fmt: skip
-        self._bonds_backward(folded.bonds_back)
+        return self._bonds_backward(folded.bonds_back)
 
     def _geometry_backward(self) -> tuple[Array, Array]:
         weights, top, bounds = self.weights, self.top, self.bounds

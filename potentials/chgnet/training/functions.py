@@ -77,9 +77,9 @@ class Rows:
     gathered: tuple[Array, Array, Array]
     weight: Array
 
-    def bounds(self) -> list[int]:
+    def bounds(self) -> NDArray[np.int64]:
         """Every part is a range of its own."""
-        return list(range(len(self.copies) + 1))
+        return np.arange(len(self.copies) + 1)
 
     def inputs(self, tables: tuple[Tensor, ...]) -> list[Array]:
         """Arguments of a kernel: each gathered input and its index, then the row's own."""
