@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from atomml.workflows.fine_tuning import finetune
     from atomml.workflows.lattice_dynamics import phonons
     from atomml.workflows.molecular_dynamics import md
+    from atomml.workflows.nudged_band import neb
     from atomml.workflows.relaxation import relax
     from atomml.workflows.single_point import predict
     from atomml.workflows.training import train
@@ -30,6 +31,7 @@ __all__ = [
     "import_data",
     "label_data",
     "md",
+    "neb",
     "phonons",
     "predict",
     "relax",
@@ -49,6 +51,7 @@ _HOME = {
     "label_data": "data_label",
     "split_data": "data_split",
     "md": "molecular_dynamics",
+    "neb": "nudged_band",
     "phonons": "lattice_dynamics",
     "predict": "single_point",
     "relax": "relaxation",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from atomml.report import crystal_recipes
+from atomml.report import crystal_recipes, transport_recipes
 from atomml.report.data_recipe import data_report
 from atomml.report.evaluation_recipe import SHOWN_RESULTS, evaluate
 from atomml.report.plots import Scale, Series, histogram, line_plot
@@ -108,6 +108,7 @@ RECIPES: dict[str, Recipe] = {
     "evaluate": evaluate,
     "finetune": training,
     "md": md,
+    "neb": transport_recipes.neb,
     "phonons": crystal_recipes.phonons,
     "predict": predict,
     "relax": relax,
