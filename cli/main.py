@@ -39,6 +39,8 @@ COMMANDS = {
     "elastic": Command("atomml.cli.workflow", "elastic tensor, moduli, sound speeds, Debye temperature"),
     "neb": Command("atomml.cli.workflow", "barrier between two minima: climbing-image nudged elastic band"),
     "phonons": Command("atomml.cli.workflow", "phonon bands, density of states, heat capacity, free energy"),
+    "rdf": Command("atomml.cli.trajectory", "radial distribution functions and neighbours of a trajectory"),
+    "vdos": Command("atomml.cli.trajectory", "vibrational density of states from a trajectory's velocities"),
     "evaluate": Command("atomml.cli.workflow", "errors of a model against labelled data, with intervals"),
     "train": Command("atomml.cli.train", "train a potential from fresh weights on labelled structures"),
     "finetune": Command("atomml.cli.train", "teach a published model your own calculations"),

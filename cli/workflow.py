@@ -17,7 +17,7 @@ from atomml.errors import OptionError
 from atomml.options import option
 from atomml.workflows.inputs import DEFAULT_MODEL
 
-__all__ = ["WORKFLOWS", "SharedOptions", "Workflow", "add_control_flags", "run", "set_threads"]
+__all__ = ["WORKFLOWS", "SharedOptions", "Workflow", "add_control_flags", "run", "set_threads", "show_result"]
 
 EXIT_NOT_CONVERGED = 3
 
@@ -270,7 +270,7 @@ def _carry_out(plan: Plan) -> int:
     if flags.json:
         print_json(result.summary)
     elif not flags.quiet:
-        _show(result)
+        show_result(result)
     return 0 if result.converged else EXIT_NOT_CONVERGED
 
 
@@ -306,7 +306,8 @@ def _are_several(structures: Sequence[str]) -> bool:
     return next(frames, None) is not None
 
 
-def _show(result: Any) -> None:
+def show_result(result: Any) -> None:
+    """Print what a workflow found: its rows if it has several, its numbers, and where the folder is."""
     from atomml.cli.display import print_matrices, print_results, say, table
 
     rows = getattr(result, "rows", [])

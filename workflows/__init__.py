@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from atomml.workflows.relaxation import relax
     from atomml.workflows.single_point import predict
     from atomml.workflows.training import train
+    from atomml.workflows.trajectory_analysis import rdf, vdos
 
 __all__ = [
     "compare",
@@ -34,10 +35,12 @@ __all__ = [
     "neb",
     "phonons",
     "predict",
+    "rdf",
     "relax",
     "report_data",
     "split_data",
     "train",
+    "vdos",
 ]
 
 _HOME = {
@@ -54,8 +57,10 @@ _HOME = {
     "neb": "nudged_band",
     "phonons": "lattice_dynamics",
     "predict": "single_point",
+    "rdf": "trajectory_analysis",
     "relax": "relaxation",
     "train": "training",
+    "vdos": "trajectory_analysis",
 }
 
 

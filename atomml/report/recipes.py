@@ -111,14 +111,17 @@ RECIPES: dict[str, Recipe] = {
     "neb": transport_recipes.neb,
     "phonons": crystal_recipes.phonons,
     "predict": predict,
+    "rdf": transport_recipes.rdf,
     "relax": relax,
     "train": training,
+    "vdos": transport_recipes.vdos,
 }
 
 SHOWN_BY_RECIPE: dict[str, Collection[str]] = {
     "elastic": crystal_recipes.SHOWN_ELASTIC,
     "evaluate": SHOWN_RESULTS,
     "phonons": crystal_recipes.SHOWN_PHONONS,
+    "rdf": ("pairs",),
 }
 """Results that a recipe shows itself, so that they are not listed once more."""
 
