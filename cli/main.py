@@ -37,6 +37,7 @@ COMMANDS = {
     "md": Command("atomml.cli.workflow", "molecular dynamics: NVE, NVT, NPT, ramps, exact resume"),
     "eos": Command("atomml.cli.workflow", "energy against volume: equilibrium volume and bulk modulus"),
     "elastic": Command("atomml.cli.workflow", "elastic tensor, moduli, sound speeds, Debye temperature"),
+    "diffusion": Command("atomml.cli.workflow", "diffusion coefficients, activation energy, conductivity"),
     "neb": Command("atomml.cli.workflow", "barrier between two minima: climbing-image nudged elastic band"),
     "phonons": Command("atomml.cli.workflow", "phonon bands, density of states, heat capacity, free energy"),
     "rdf": Command("atomml.cli.trajectory", "radial distribution functions and neighbours of a trajectory"),

@@ -90,6 +90,14 @@ WORKFLOWS = {
         "Elastic tensor from stresses of strained cells, with Born's stability, the averages of Voigt, Reuss "
         "and Hill, anisotropy, sound speeds and the Debye temperature.",
     ),
+    "diffusion": Workflow(
+        "atomml.workflows.diffusivity",
+        "diffusion",
+        "DiffusionOptions",
+        "Diffusion by molecular dynamics at several temperatures: mean squared displacements, D with its "
+        "error, activation energy, conductivity. Takes a structure, or run folders of md and trajectories.",
+        together=True,
+    ),
     "neb": Workflow(
         "atomml.workflows.nudged_band",
         "neb",
@@ -148,7 +156,7 @@ def run(name: str, argv: Sequence[str]) -> int:
     add_control_flags(parser)
     found = parser.parse(argv)
     values = resolve_flags(own | shared, found, name, extra=("structure", "structures", "calculator"))
-    structures = _structures(found, name, workflow.reads_data)
+    structures = _structures(found, name, workflow)
     set_threads(values.pop("threads"))
     settings = calculator_settings(found, name, [values["model"]])
     plan = Plan(name, workflow, structures, values, found, found.allow_code, settings)
@@ -246,7 +254,7 @@ _DATA_HELP = "files and .lmdb stores with labelled structures"
 _STRUCTURE_HELP = "files, folders, patterns, SMILES; FILE@INDEX names a frame (@-1, @::10)"
 
 
-def _structures(found: argparse.Namespace, name: str, reads_data: bool) -> list[str]:
+def _structures(found: argparse.Namespace, name: str, workflow: Workflow) -> list[str]:
     """What the command line names, else what the configuration does."""
     from atomml.workflows.inputs import expand_sources
 
@@ -255,10 +263,10 @@ def _structures(found: argparse.Namespace, name: str, reads_data: bool) -> list[
         value = layer.get("structures", layer.get("structure", []))
         named = [value] if isinstance(value, str) else list(value) if isinstance(value, list) else named
     if not named:
-        needed = "labelled data" if reads_data else "a structure"
+        needed = "labelled data" if workflow.reads_data else "a structure"
         raise OptionError(f"atomml {name} needs {needed}: name a file ('atomml {name} --help').")
     files = [str(entry) for entry in named]
-    return files if reads_data else expand_sources(files)
+    return files if workflow.reads_data or workflow.together else expand_sources(files)
 
 
 def _carry_out(plan: Plan) -> int:

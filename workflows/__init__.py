@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from atomml.workflows.data_label import label_data
     from atomml.workflows.data_report import report_data
     from atomml.workflows.data_split import split_data
+    from atomml.workflows.diffusivity import diffusion
     from atomml.workflows.elasticity import elastic
     from atomml.workflows.equation_of_state import eos
     from atomml.workflows.evaluation import evaluate
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "compare",
+    "diffusion",
     "elastic",
     "eos",
     "evaluate",
@@ -45,6 +47,7 @@ __all__ = [
 
 _HOME = {
     "compare": "comparison",
+    "diffusion": "diffusivity",
     "elastic": "elasticity",
     "eos": "equation_of_state",
     "evaluate": "evaluation",

@@ -103,6 +103,7 @@ def predict(run: Run, report: Report) -> None:
 
 RECIPES: dict[str, Recipe] = {
     "data report": data_report,
+    "diffusion": transport_recipes.diffusion,
     "elastic": crystal_recipes.elastic,
     "eos": crystal_recipes.eos,
     "evaluate": evaluate,
@@ -118,6 +119,7 @@ RECIPES: dict[str, Recipe] = {
 }
 
 SHOWN_BY_RECIPE: dict[str, Collection[str]] = {
+    "diffusion": ("rows",),
     "elastic": crystal_recipes.SHOWN_ELASTIC,
     "evaluate": SHOWN_RESULTS,
     "phonons": crystal_recipes.SHOWN_PHONONS,

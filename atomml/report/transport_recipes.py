@@ -4,14 +4,62 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+import numpy as np
+
 from atomml.report.plots import Series, line_plot
 from atomml.report.report import Report
 from atomml.report.run_folder import Columns, Run
 from atomml.report.sections import MAX_ROWS
 
-__all__ = ["neb", "rdf", "vdos"]
+__all__ = ["diffusion", "neb", "rdf", "vdos"]
 
 _CURVES = 8
+
+
+def diffusion(run: Run, report: Report) -> None:
+    """Mean squared displacements against time, D against 1/T with the fitted line, the temperatures."""
+    element = str(run.results.get("element", ""))
+    curves = []
+    for name, table in sorted(run.tables.items()):
+        column = f"{element}_A2"
+        if name.startswith("msd-") and column in table.numeric:
+            label = name.removeprefix("msd-").removesuffix("K") + " K"
+            curves.append(Series(label, table.numeric["time_ps"], table.numeric[column]))
+    if curves:
+        title = f"Mean squared displacement of {element}"
+        report.plot(title, line_plot(curves[:_CURVES], "time (ps)", "MSD (Å²)", title))
+        positive = [
+            Series(one.label, np.asarray(one.x)[1:], np.asarray(one.y)[1:]) for one in curves[:_CURVES]
+        ]
+        report.plot(
+            f"{title}, logarithmic",
+            line_plot(positive, "time (ps)", "MSD (Å²)", title, xscale="log", yscale="log"),
+            "Diffusion has the slope 1, free flight 2, rattling 0.",
+        )
+    _arrhenius(run, report)
+    for name, title in (("results", "Temperatures"), ("elements", "All elements")):
+        rows = run.tables.get(name)
+        if rows is not None:
+            report.table(title, rows.names, rows.rows(MAX_ROWS), total=rows.total)
+
+
+def _arrhenius(run: Run, report: Report) -> None:
+    """D over 1000/T, as points with 1.96 standard errors, and the fit."""
+    rows = run.tables.get("results")
+    if rows is None or len(rows) < 2:
+        return
+    value, error = rows.numeric["diffusivity_cm2_per_s"], rows.numeric["error_cm2_per_s"]
+    good = value > 0
+    inverse = 1000 / rows.numeric["temperature_K"]
+    logs = np.log10(np.where(good, value, 1.0))
+    spread = 1.96 * error / np.where(good, value, 1.0) / np.log(10)
+    series = [Series("runs", inverse[good], logs[good], error=spread[good], style="points")]
+    energy, prefactor = run.results.get("activation_energy_eV"), run.results.get("prefactor_cm2_per_s")
+    if isinstance(energy, float) and isinstance(prefactor, float):
+        line = np.log10(prefactor) - energy * inverse / (8.617333262e-2 * np.log(10))
+        series.append(Series(f"activation energy {energy:.3f} eV", inverse, line))
+    title = "Arrhenius plot"
+    report.plot(title, line_plot(series, "1000 / temperature (1/K)", "log10 of D (cm²/s)", title))
 
 
 def neb(run: Run, report: Report) -> None:
