@@ -72,8 +72,10 @@ def _read(plan: Plan, options: Any) -> Iterator[GivenStructure]:
     from atomml.workflows.inputs import GivenStructure, structures_of
 
     if not plan.workflow.reads_data:
+        from atomml.workflows.trajectories import trajectory_file
+
         for source in plan.structures:
-            yield from structures_of(source)
+            yield from structures_of(trajectory_file(source))
         return
     from atomml.data.dataset import open_dataset
     from atomml.data.label_keys import LabelKeys

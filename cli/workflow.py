@@ -17,7 +17,7 @@ from atomml.errors import OptionError
 from atomml.options import option
 from atomml.workflows.inputs import DEFAULT_MODEL
 
-__all__ = ["WORKFLOWS", "SharedOptions", "Workflow", "add_control_flags", "run", "set_threads"]
+__all__ = ["WORKFLOWS", "SharedOptions", "Workflow", "add_control_flags", "run", "set_threads", "show_result"]
 
 EXIT_NOT_CONVERGED = 3
 
@@ -33,6 +33,7 @@ class Workflow:
         description: One or two sentences for the help.
         many: ``module:function`` for several structures; "" for none.
         reads_data: Whether it takes labelled data, as files and stores, instead of structures.
+        together: Whether its function takes all structures as one input, such as the ends of a path.
     """
 
     module: str
@@ -41,6 +42,7 @@ class Workflow:
     description: str
     many: str = ""
     reads_data: bool = False
+    together: bool = False
 
     def specs(self) -> dict[str, OptionSpec]:
         """Its own options."""
@@ -87,6 +89,22 @@ WORKFLOWS = {
         "ElasticOptions",
         "Elastic tensor from stresses of strained cells, with Born's stability, the averages of Voigt, Reuss "
         "and Hill, anisotropy, sound speeds and the Debye temperature.",
+    ),
+    "diffusion": Workflow(
+        "atomml.workflows.diffusivity",
+        "diffusion",
+        "DiffusionOptions",
+        "Diffusion by molecular dynamics at several temperatures: mean squared displacements, D with its "
+        "error, activation energy, conductivity. Takes a structure, or run folders of md and trajectories.",
+        together=True,
+    ),
+    "neb": Workflow(
+        "atomml.workflows.nudged_band",
+        "neb",
+        "NebOptions",
+        "The path of least energy from one minimum to another and its barrier, by climbing-image nudged "
+        "elastic band. Takes start and end, or one file with both; frames between are the first path.",
+        together=True,
     ),
     "phonons": Workflow(
         "atomml.workflows.lattice_dynamics",
@@ -138,7 +156,7 @@ def run(name: str, argv: Sequence[str]) -> int:
     add_control_flags(parser)
     found = parser.parse(argv)
     values = resolve_flags(own | shared, found, name, extra=("structure", "structures", "calculator"))
-    structures = _structures(found, name, workflow.reads_data)
+    structures = _structures(found, name, workflow)
     set_threads(values.pop("threads"))
     settings = calculator_settings(found, name, [values["model"]])
     plan = Plan(name, workflow, structures, values, found, found.allow_code, settings)
@@ -177,7 +195,7 @@ class Plan:
         from atomml.run import default_folder
 
         out = self.values.get("out")
-        several = len(self.structures) > 1
+        several = len(self.structures) > 1 and not self.workflow.together
         stem = (
             Path(self.structures[0]).resolve().parent.name
             if several
@@ -236,7 +254,7 @@ _DATA_HELP = "files and .lmdb stores with labelled structures"
 _STRUCTURE_HELP = "files, folders, patterns, SMILES; FILE@INDEX names a frame (@-1, @::10)"
 
 
-def _structures(found: argparse.Namespace, name: str, reads_data: bool) -> list[str]:
+def _structures(found: argparse.Namespace, name: str, workflow: Workflow) -> list[str]:
     """What the command line names, else what the configuration does."""
     from atomml.workflows.inputs import expand_sources
 
@@ -245,10 +263,10 @@ def _structures(found: argparse.Namespace, name: str, reads_data: bool) -> list[
         value = layer.get("structures", layer.get("structure", []))
         named = [value] if isinstance(value, str) else list(value) if isinstance(value, list) else named
     if not named:
-        needed = "labelled data" if reads_data else "a structure"
+        needed = "labelled data" if workflow.reads_data else "a structure"
         raise OptionError(f"atomml {name} needs {needed}: name a file ('atomml {name} --help').")
     files = [str(entry) for entry in named]
-    return files if reads_data else expand_sources(files)
+    return files if workflow.reads_data or workflow.together else expand_sources(files)
 
 
 def _carry_out(plan: Plan) -> int:
@@ -260,14 +278,14 @@ def _carry_out(plan: Plan) -> int:
     if flags.json:
         print_json(result.summary)
     elif not flags.quiet:
-        _show(result)
+        show_result(result)
     return 0 if result.converged else EXIT_NOT_CONVERGED
 
 
 def _call(plan: Plan) -> Any:
     """Call the workflow's function for one structure, or the one for several."""
     workflow, values = plan.workflow, dict(plan.values)
-    several = workflow.reads_data or _are_several(plan.structures)
+    several = workflow.reads_data or (not workflow.together and _are_several(plan.structures))
     if several and not workflow.many:
         raise OptionError(f"atomml {plan.name} takes one structure: name one, as FILE@INDEX if need be.")
     function = workflow.call(several)
@@ -276,7 +294,7 @@ def _call(plan: Plan) -> Any:
     if "baseline" in values:
         values["baseline"] = plan.model("baseline")
     return function(
-        plan.structures if several else plan.structures[0],
+        plan.structures if several or workflow.together else plan.structures[0],
         plan.model(),
         out=plan.folder,
         resume=plan.flags.resume,
@@ -296,7 +314,8 @@ def _are_several(structures: Sequence[str]) -> bool:
     return next(frames, None) is not None
 
 
-def _show(result: Any) -> None:
+def show_result(result: Any) -> None:
+    """Print what a workflow found: its rows if it has several, its numbers, and where the folder is."""
     from atomml.cli.display import print_matrices, print_results, say, table
 
     rows = getattr(result, "rows", [])

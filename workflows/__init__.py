@@ -11,18 +11,22 @@ if TYPE_CHECKING:
     from atomml.workflows.data_label import label_data
     from atomml.workflows.data_report import report_data
     from atomml.workflows.data_split import split_data
+    from atomml.workflows.diffusivity import diffusion
     from atomml.workflows.elasticity import elastic
     from atomml.workflows.equation_of_state import eos
     from atomml.workflows.evaluation import evaluate
     from atomml.workflows.fine_tuning import finetune
     from atomml.workflows.lattice_dynamics import phonons
     from atomml.workflows.molecular_dynamics import md
+    from atomml.workflows.nudged_band import neb
     from atomml.workflows.relaxation import relax
     from atomml.workflows.single_point import predict
     from atomml.workflows.training import train
+    from atomml.workflows.trajectory_analysis import rdf, vdos
 
 __all__ = [
     "compare",
+    "diffusion",
     "elastic",
     "eos",
     "evaluate",
@@ -30,16 +34,20 @@ __all__ = [
     "import_data",
     "label_data",
     "md",
+    "neb",
     "phonons",
     "predict",
+    "rdf",
     "relax",
     "report_data",
     "split_data",
     "train",
+    "vdos",
 ]
 
 _HOME = {
     "compare": "comparison",
+    "diffusion": "diffusivity",
     "elastic": "elasticity",
     "eos": "equation_of_state",
     "evaluate": "evaluation",
@@ -49,10 +57,13 @@ _HOME = {
     "label_data": "data_label",
     "split_data": "data_split",
     "md": "molecular_dynamics",
+    "neb": "nudged_band",
     "phonons": "lattice_dynamics",
     "predict": "single_point",
+    "rdf": "trajectory_analysis",
     "relax": "relaxation",
     "train": "training",
+    "vdos": "trajectory_analysis",
 }
 
 
