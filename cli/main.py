@@ -38,6 +38,7 @@ COMMANDS = {
     "eos": Command("atomml.cli.workflow", "energy against volume: equilibrium volume and bulk modulus"),
     "elastic": Command("atomml.cli.workflow", "elastic tensor, moduli, sound speeds, Debye temperature"),
     "phonons": Command("atomml.cli.workflow", "phonon bands, density of states, heat capacity, free energy"),
+    "formation": Command("atomml.cli.workflow", "formation energy, energy above the hull, decomposition"),
     "evaluate": Command("atomml.cli.workflow", "errors of a model against labelled data, with intervals"),
     "train": Command("atomml.cli.train", "train a potential from fresh weights on labelled structures"),
     "finetune": Command("atomml.cli.train", "teach a published model your own calculations"),

@@ -95,6 +95,14 @@ WORKFLOWS = {
         "Phonons by finite displacements in a supercell of 20 Å: bands on the standard path, density of "
         "states, heat capacity, free energy; imaginary modes are named. Needs the extra 'phonons'.",
     ),
+    "formation": Workflow(
+        "atomml.workflows.formation_energy",
+        "formation",
+        "FormationOptions",
+        "Formation energy of crystals from the elements as the model itself relaxes them, and energy above "
+        "the hull and decomposition within the structures and the phases of --phases.",
+        many="atomml.workflows.formation_energy:formation",
+    ),
     "evaluate": Workflow(
         "atomml.workflows.evaluation",
         "evaluate",

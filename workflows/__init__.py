@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from atomml.workflows.equation_of_state import eos
     from atomml.workflows.evaluation import evaluate
     from atomml.workflows.fine_tuning import finetune
+    from atomml.workflows.formation_energy import formation
     from atomml.workflows.lattice_dynamics import phonons
     from atomml.workflows.molecular_dynamics import md
     from atomml.workflows.relaxation import relax
@@ -27,6 +28,7 @@ __all__ = [
     "eos",
     "evaluate",
     "finetune",
+    "formation",
     "import_data",
     "label_data",
     "md",
@@ -45,6 +47,7 @@ _HOME = {
     "evaluate": "evaluation",
     "report_data": "data_report",
     "finetune": "fine_tuning",
+    "formation": "formation_energy",
     "import_data": "data_import",
     "label_data": "data_label",
     "split_data": "data_split",

@@ -89,7 +89,7 @@ def unique_sites(atoms: Atoms, symprec: float) -> list[UniqueSite]:
 
 
 def conventional_cell(atoms: Atoms, symprec: float) -> NDArray[np.int_] | None:
-    """Rows of the conventional cell in whole vectors of the cell given, ``(3, 3)``; None where they are not."""
+    """Rows of the conventional cell in whole vectors of the cell, ``(3, 3)``; None where they are none."""
     found = _dataset(atoms, symprec)
     if found is None:
         return None

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from atomml.report import crystal_recipes
+from atomml.report import crystal_recipes, formation_recipe
 from atomml.report.data_recipe import data_report
 from atomml.report.evaluation_recipe import SHOWN_RESULTS, evaluate
 from atomml.report.plots import Scale, Series, histogram, line_plot
@@ -107,6 +107,7 @@ RECIPES: dict[str, Recipe] = {
     "eos": crystal_recipes.eos,
     "evaluate": evaluate,
     "finetune": training,
+    "formation": formation_recipe.formation,
     "md": md,
     "phonons": crystal_recipes.phonons,
     "predict": predict,
@@ -117,6 +118,7 @@ RECIPES: dict[str, Recipe] = {
 SHOWN_BY_RECIPE: dict[str, Collection[str]] = {
     "elastic": crystal_recipes.SHOWN_ELASTIC,
     "evaluate": SHOWN_RESULTS,
+    "formation": formation_recipe.SHOWN,
     "phonons": crystal_recipes.SHOWN_PHONONS,
 }
 """Results that a recipe shows itself, so that they are not listed once more."""

@@ -18,6 +18,7 @@ _TITLES = {
     "evaluate": "Evaluation",
     "data report": "Data set",
     "finetune": "Fine-tuning",
+    "formation": "Formation energies",
     "md": "Molecular dynamics",
     "predict": "Prediction",
     "relax": "Relaxation",

@@ -22,7 +22,7 @@ AMU = 1.66053906660  # g/cm³ in one u/Å³
 # this phase. Black P, alpha-S, grey Sn, alpha-Ce, alpha-Pu: CRC Handbook of Chemistry and Physics. The
 # solid gases: the molar volumes (cm³) 22.9 H2, 27.2 N2, 20.9 O2, 19.3 F2 (L. Meyer et al., J. Chem. Phys.
 # 49, 1902, 1968), 13.39 Ne, 22.56 Ar, 27.10 Kr, 34.74 Xe (M. L. Klein and J. A. Venables, Rare Gas Solids,
-# 1976), 19.4 He at 37 atm. Cl2, Br2, I2 below 125 K and Hg: J. Donohue, The Structures of the Elements (1974).
+# 1976), 19.4 He at 37 atm. Cl2, Br2, I2 below 125 K and Hg: Donohue (1974).
 PUBLISHED = {
     **{"P": 2.69, "S": 2.07, "Sn": 5.77, "Ce": 8.16, "Pu": 19.86, "Yb": 6.90, "Ra": 5.5},
     **{"H": 0.088, "He": 0.21, "N": 1.03, "O": 1.53, "F": 1.97, "Ne": 1.507, "Ar": 1.771},
