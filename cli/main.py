@@ -38,6 +38,10 @@ COMMANDS = {
     "eos": Command("atomml.cli.workflow", "energy against volume: equilibrium volume and bulk modulus"),
     "elastic": Command("atomml.cli.workflow", "elastic tensor, moduli, sound speeds, Debye temperature"),
     "phonons": Command("atomml.cli.workflow", "phonon bands, density of states, heat capacity, free energy"),
+    "vacancy": Command(
+        "atomml.cli.workflow", "vacancies: formation energy on every site, size, concentration"
+    ),
+    "defect": Command("atomml.cli.workflow", "substitutions and antisites: formation energies"),
     "formation": Command("atomml.cli.workflow", "formation energy, energy above the hull, decomposition"),
     "evaluate": Command("atomml.cli.workflow", "errors of a model against labelled data, with intervals"),
     "train": Command("atomml.cli.train", "train a potential from fresh weights on labelled structures"),

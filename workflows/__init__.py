@@ -18,12 +18,15 @@ if TYPE_CHECKING:
     from atomml.workflows.formation_energy import formation
     from atomml.workflows.lattice_dynamics import phonons
     from atomml.workflows.molecular_dynamics import md
+    from atomml.workflows.point_defects import defect
     from atomml.workflows.relaxation import relax
     from atomml.workflows.single_point import predict
     from atomml.workflows.training import train
+    from atomml.workflows.vacancies import vacancy
 
 __all__ = [
     "compare",
+    "defect",
     "elastic",
     "eos",
     "evaluate",
@@ -38,10 +41,12 @@ __all__ = [
     "report_data",
     "split_data",
     "train",
+    "vacancy",
 ]
 
 _HOME = {
     "compare": "comparison",
+    "defect": "point_defects",
     "elastic": "elasticity",
     "eos": "equation_of_state",
     "evaluate": "evaluation",
@@ -56,6 +61,7 @@ _HOME = {
     "predict": "single_point",
     "relax": "relaxation",
     "train": "training",
+    "vacancy": "vacancies",
 }
 
 

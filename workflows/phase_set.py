@@ -263,6 +263,30 @@ class PhaseSet:
             parts, above = diagram.get_decomp_and_e_above_hull(self._entry(phase), allow_negative=True)
         return max(0.0, float(above)), {entry.name: float(part) for entry, part in parts.items()}
 
+    def potentials_at(
+        self, phase: Phase, elements: Collection[str]
+    ) -> dict[tuple[str, ...], dict[str, float]]:
+        """Chemical potentials (eV) of the elements at each corner of the diagram that a phase belongs to.
+
+        Args:
+            phase: One of the set.
+            elements: Those of the diagram.
+
+        Returns:
+            By the names of the corner's phases, in alphabetical order.
+        """
+        from pymatgen.core import Composition
+
+        diagram = self.diagram(elements)
+        with _quiet():
+            found = diagram.get_all_chempots(Composition(composition_of(phase.atoms)))
+        corners = ([diagram.qhull_entries[n].name for n in facet] for facet in diagram.facets)
+        names = {"-".join(corner): tuple(sorted(corner)) for corner in corners}  # as pymatgen joins them
+        return {
+            names[joined]: {str(element): float(mu) for element, mu in potentials.items()}
+            for joined, potentials in found.items()
+        }
+
     @staticmethod
     def _entry(phase: Phase) -> Any:
         from pymatgen.analysis.phase_diagram import PDEntry

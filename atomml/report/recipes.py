@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from atomml.report import crystal_recipes, formation_recipe
+from atomml.report import crystal_recipes, defect_recipes, formation_recipe
 from atomml.report.data_recipe import data_report
 from atomml.report.evaluation_recipe import SHOWN_RESULTS, evaluate
 from atomml.report.plots import Scale, Series, histogram, line_plot
@@ -103,6 +103,7 @@ def predict(run: Run, report: Report) -> None:
 
 RECIPES: dict[str, Recipe] = {
     "data report": data_report,
+    "defect": defect_recipes.defects,
     "elastic": crystal_recipes.elastic,
     "eos": crystal_recipes.eos,
     "evaluate": evaluate,
@@ -113,13 +114,16 @@ RECIPES: dict[str, Recipe] = {
     "predict": predict,
     "relax": relax,
     "train": training,
+    "vacancy": defect_recipes.defects,
 }
 
 SHOWN_BY_RECIPE: dict[str, Collection[str]] = {
+    "defect": defect_recipes.SHOWN,
     "elastic": crystal_recipes.SHOWN_ELASTIC,
     "evaluate": SHOWN_RESULTS,
     "formation": formation_recipe.SHOWN,
     "phonons": crystal_recipes.SHOWN_PHONONS,
+    "vacancy": defect_recipes.SHOWN,
 }
 """Results that a recipe shows itself, so that they are not listed once more."""
 

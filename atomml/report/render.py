@@ -15,6 +15,7 @@ __all__ = ["render_run", "run_report"]
 
 _TITLES = {
     "compare": "Comparison of models",
+    "defect": "Point defects",
     "evaluate": "Evaluation",
     "data report": "Data set",
     "finetune": "Fine-tuning",
@@ -23,6 +24,7 @@ _TITLES = {
     "predict": "Prediction",
     "relax": "Relaxation",
     "train": "Training",
+    "vacancy": "Vacancies",
 }
 _OUTCOMES = {
     "data report": ("no errors found", "errors found"),
