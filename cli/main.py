@@ -37,12 +37,15 @@ COMMANDS = {
     "md": Command("atomml.cli.workflow", "molecular dynamics: NVE, NVT, NPT, ramps, exact resume"),
     "eos": Command("atomml.cli.workflow", "energy against volume: equilibrium volume and bulk modulus"),
     "elastic": Command("atomml.cli.workflow", "elastic tensor, moduli, sound speeds, Debye temperature"),
+    "neb": Command("atomml.cli.workflow", "barrier between two minima: climbing-image nudged elastic band"),
     "phonons": Command("atomml.cli.workflow", "phonon bands, density of states, heat capacity, free energy"),
     "vacancy": Command(
         "atomml.cli.workflow", "vacancies: formation energy on every site, size, concentration"
     ),
     "defect": Command("atomml.cli.workflow", "substitutions and antisites: formation energies"),
     "formation": Command("atomml.cli.workflow", "formation energy, energy above the hull, decomposition"),
+    "rdf": Command("atomml.cli.trajectory", "radial distribution functions and neighbours of a trajectory"),
+    "vdos": Command("atomml.cli.trajectory", "vibrational density of states from a trajectory's velocities"),
     "evaluate": Command("atomml.cli.workflow", "errors of a model against labelled data, with intervals"),
     "train": Command("atomml.cli.train", "train a potential from fresh weights on labelled structures"),
     "finetune": Command("atomml.cli.train", "teach a published model your own calculations"),

@@ -17,7 +17,7 @@ from atomml.errors import OptionError
 from atomml.options import option
 from atomml.workflows.inputs import DEFAULT_MODEL
 
-__all__ = ["WORKFLOWS", "SharedOptions", "Workflow", "add_control_flags", "run", "set_threads"]
+__all__ = ["WORKFLOWS", "SharedOptions", "Workflow", "add_control_flags", "run", "set_threads", "show_result"]
 
 EXIT_NOT_CONVERGED = 3
 
@@ -33,6 +33,7 @@ class Workflow:
         description: One or two sentences for the help.
         many: ``module:function`` for several structures; "" for none.
         reads_data: Whether it takes labelled data, as files and stores, instead of structures.
+        together: Whether its function takes all structures as one input, such as the ends of a path.
     """
 
     module: str
@@ -41,6 +42,7 @@ class Workflow:
     description: str
     many: str = ""
     reads_data: bool = False
+    together: bool = False
 
     def specs(self) -> dict[str, OptionSpec]:
         """Its own options."""
@@ -87,6 +89,14 @@ WORKFLOWS = {
         "ElasticOptions",
         "Elastic tensor from stresses of strained cells, with Born's stability, the averages of Voigt, Reuss "
         "and Hill, anisotropy, sound speeds and the Debye temperature.",
+    ),
+    "neb": Workflow(
+        "atomml.workflows.nudged_band",
+        "neb",
+        "NebOptions",
+        "The path of least energy from one minimum to another and its barrier, by climbing-image nudged "
+        "elastic band. Takes start and end, or one file with both; frames between are the first path.",
+        together=True,
     ),
     "phonons": Workflow(
         "atomml.workflows.lattice_dynamics",
@@ -198,7 +208,7 @@ class Plan:
         from atomml.run import default_folder
 
         out = self.values.get("out")
-        several = len(self.structures) > 1
+        several = len(self.structures) > 1 and not self.workflow.together
         stem = (
             Path(self.structures[0]).resolve().parent.name
             if several
@@ -281,14 +291,14 @@ def _carry_out(plan: Plan) -> int:
     if flags.json:
         print_json(result.summary)
     elif not flags.quiet:
-        _show(result)
+        show_result(result)
     return 0 if result.converged else EXIT_NOT_CONVERGED
 
 
 def _call(plan: Plan) -> Any:
     """Call the workflow's function for one structure, or the one for several."""
     workflow, values = plan.workflow, dict(plan.values)
-    several = workflow.reads_data or _are_several(plan.structures)
+    several = workflow.reads_data or (not workflow.together and _are_several(plan.structures))
     if several and not workflow.many:
         raise OptionError(f"atomml {plan.name} takes one structure: name one, as FILE@INDEX if need be.")
     function = workflow.call(several)
@@ -297,7 +307,7 @@ def _call(plan: Plan) -> Any:
     if "baseline" in values:
         values["baseline"] = plan.model("baseline")
     return function(
-        plan.structures if several else plan.structures[0],
+        plan.structures if several or workflow.together else plan.structures[0],
         plan.model(),
         out=plan.folder,
         resume=plan.flags.resume,
@@ -317,7 +327,8 @@ def _are_several(structures: Sequence[str]) -> bool:
     return next(frames, None) is not None
 
 
-def _show(result: Any) -> None:
+def show_result(result: Any) -> None:
+    """Print what a workflow found: its rows if it has several, its numbers, and where the folder is."""
     from atomml.cli.display import print_matrices, print_results, say, table
 
     rows = getattr(result, "rows", [])

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from atomml.workflows.formation_energy import formation
     from atomml.workflows.lattice_dynamics import phonons
     from atomml.workflows.molecular_dynamics import md
+    from atomml.workflows.nudged_band import neb
     from atomml.workflows.point_defects import defect
     from atomml.workflows.relaxation import relax
     from atomml.workflows.single_point import predict
     from atomml.workflows.training import train
+    from atomml.workflows.trajectory_analysis import rdf, vdos
     from atomml.workflows.vacancies import vacancy
 
 __all__ = [
@@ -35,13 +37,16 @@ __all__ = [
     "import_data",
     "label_data",
     "md",
+    "neb",
     "phonons",
     "predict",
+    "rdf",
     "relax",
     "report_data",
     "split_data",
     "train",
     "vacancy",
+    "vdos",
 ]
 
 _HOME = {
@@ -57,11 +62,14 @@ _HOME = {
     "label_data": "data_label",
     "split_data": "data_split",
     "md": "molecular_dynamics",
+    "neb": "nudged_band",
     "phonons": "lattice_dynamics",
     "predict": "single_point",
+    "rdf": "trajectory_analysis",
     "relax": "relaxation",
     "train": "training",
     "vacancy": "vacancies",
+    "vdos": "trajectory_analysis",
 }
 
 

@@ -57,6 +57,7 @@ UNITS: dict[str, str] = {
     "muB": "μB",
     "ns": "ns",
     "ns_per_day": "ns/day",
+    "per_A3": "1/Å³",
     "percent": "%",
     "ps": "ps",
     "s": "s",

@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from atomml.report import crystal_recipes, defect_recipes, formation_recipe
+from atomml.report import crystal_recipes, defect_recipes, formation_recipe, transport_recipes
 from atomml.report.data_recipe import data_report
 from atomml.report.evaluation_recipe import SHOWN_RESULTS, evaluate
 from atomml.report.plots import Scale, Series, histogram, line_plot
@@ -110,11 +110,14 @@ RECIPES: dict[str, Recipe] = {
     "finetune": training,
     "formation": formation_recipe.formation,
     "md": md,
+    "neb": transport_recipes.neb,
     "phonons": crystal_recipes.phonons,
     "predict": predict,
+    "rdf": transport_recipes.rdf,
     "relax": relax,
     "train": training,
     "vacancy": defect_recipes.defects,
+    "vdos": transport_recipes.vdos,
 }
 
 SHOWN_BY_RECIPE: dict[str, Collection[str]] = {
@@ -123,6 +126,7 @@ SHOWN_BY_RECIPE: dict[str, Collection[str]] = {
     "evaluate": SHOWN_RESULTS,
     "formation": formation_recipe.SHOWN,
     "phonons": crystal_recipes.SHOWN_PHONONS,
+    "rdf": ("pairs",),
     "vacancy": defect_recipes.SHOWN,
 }
 """Results that a recipe shows itself, so that they are not listed once more."""

@@ -16,9 +16,12 @@ import pytest
 
 DOCUMENTS = [
     "README.md",
-    *(f"docs/{name}.md" for name in ("first-md", "relax", "crystals", "energies", "python", "command-line")),
+    *(
+        f"docs/{name}.md"
+        for name in ("first-md", "relax", "crystals", "energies", "transport", "python", "command-line")
+    ),
 ]
-WORKFLOWS = "predict|relax|md|eos|elastic|phonons|formation|vacancy|defect"
+WORKFLOWS = "predict|relax|md|eos|elastic|neb|phonons|formation|vacancy|defect"
 
 
 def _blocks(root: Path, document: str, language: str) -> list[str]:
@@ -67,7 +70,15 @@ def test_documented_commands_are_accepted(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "document", ["README.md", "docs/python.md", "docs/relax.md", "docs/crystals.md", "docs/energies.md"]
+    "document",
+    [
+        "README.md",
+        "docs/python.md",
+        "docs/relax.md",
+        "docs/crystals.md",
+        "docs/energies.md",
+        "docs/transport.md",
+    ],
 )
 def test_documented_python_runs(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, document: str
