@@ -66,8 +66,9 @@ def measure_defects(run: CrystalRun, asked: Asked, result: AnyResult) -> AnyResu
         rows, images = _one_size(run, mu, cell, defects, number * len(defects), len(cells) * len(defects))
         result.all_rows += rows
         write_table(run.folder.file("log.csv"), result.all_rows)
+        result.structures[len(cell)] = [image.atoms for image in images]
     result.rows = result.all_rows[-len(defects) :]
-    result.atoms, result.structures = atoms, [image.atoms for image in images]
+    result.atoms = atoms
     result.space_group = point_group(atoms, options.symprec).symbol
     result.converged = converged and all(row["converged"] for row in result.all_rows)
     _fill(result, potentials, options)

@@ -81,8 +81,11 @@ def composition_of(atoms: Atoms) -> dict[str, int]:
 
 
 def reduced_formula(atoms: Atoms) -> str:
-    """The formula in the fewest whole atoms, metals before the others."""
-    return f"{atoms.symbols.formula.reduce()[0]:metal}"
+    """The formula in the fewest whole atoms, as pymatgen writes it."""
+    from pymatgen.core import Composition
+
+    with _quiet():
+        return str(Composition(composition_of(atoms)).reduced_formula)
 
 
 def given_phases(
@@ -307,4 +310,5 @@ def _quiet() -> Iterator[None]:
 
 def _title(phase: Phase) -> str:
     """The formula, with the name where that says more: polymorphs have one formula."""
-    return phase.name if phase.name.startswith(phase.formula) else f"{phase.formula} ({phase.name})"
+    named = phase.role == "reference" or phase.name.startswith(phase.formula)
+    return phase.name if named else f"{phase.formula} ({phase.name})"

@@ -100,7 +100,7 @@ class PointDefectResult(Result):
         rows: The same, for a table.
         all_rows: A row for each defect and supercell.
         atoms: The crystal.
-        structures: The largest supercell without a defect and with each, relaxed.
+        structures: By the atoms of each supercell: it without a defect, and with each, relaxed.
     """
 
     defect: str = ""
@@ -121,7 +121,7 @@ class PointDefectResult(Result):
     rows: list[dict[str, Any]] = field(default_factory=list, metadata={"summary": False})
     all_rows: list[dict[str, Any]] = field(default_factory=list, metadata={"summary": False}, repr=False)
     atoms: Atoms | None = field(default=None, metadata={"summary": False})
-    structures: list[Atoms] = field(default_factory=list, metadata={"summary": False}, repr=False)
+    structures: dict[int, list[Atoms]] = field(default_factory=dict, metadata={"summary": False}, repr=False)
 
     def take(self, unrelaxed: float, relaxed: float | None) -> None:
         """Take the formation energies (eV) of the lowest defect; ``relaxed`` is None where nothing was."""

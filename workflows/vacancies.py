@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atomml.options import option
 from atomml.result import quantity
 from atomml.workflows.inputs import DEFAULT_MODEL
-from atomml.workflows.point_defects import PointDefectOptions, PointDefectResult, evaluations
+from atomml.workflows.point_defects import PointDefectOptions, PointDefectResult
+from atomml.workflows.point_defects import evaluations as _evaluations
 
 if TYPE_CHECKING:
+    from ase import Atoms
+
     from atomml.data.symmetry import UniqueSite
+    from atomml.workflows.crystal import CrystalRun
     from atomml.workflows.defect_cells import PointDefect
 
 __all__ = ["VacancyOptions", "VacancyResult", "evaluations", "vacancy"]
@@ -25,6 +29,13 @@ class VacancyOptions(PointDefectOptions):
     element: tuple[str, ...] = option(
         (), "elements to take away; every element of the crystal if none is named", metavar="EL,..."
     )
+    neb: str = option(
+        "none",
+        "barrier of the hop from the nearest equivalent site, by nudged elastic band in the supercell of "
+        "--min-length",
+        choices=("none", "nearest"),
+    )
+    neb_images: int = option(5, "images of its path between the ends", minimum=1, maximum=99)
 
 
 @dataclass(kw_only=True)
@@ -34,10 +45,17 @@ class VacancyResult(PointDefectResult):
     Attributes:
         vacancy_formation_energy: Of the lowest vacancy, relaxed if that was asked for, eV.
         unrelaxed_vacancy_formation_energy: The same before the ions relaxed, eV.
+        migration_barrier: Of the hop from the nearest equivalent site to this vacancy, eV; None if it was
+            not asked for or there is no path.
+        hop_distance: Between the two sites, Å.
+        barriers: A row for each vacancy, as ``barriers.csv`` has it.
     """
 
     vacancy_formation_energy: float = quantity("eV", default=0.0)
     unrelaxed_vacancy_formation_energy: float = quantity("eV", default=0.0)
+    migration_barrier: float | None = quantity("eV", default=None)
+    hop_distance: float | None = quantity("Å", default=None)
+    barriers: list[dict[str, Any]] = field(default_factory=list)
 
     def take(self, unrelaxed: float, relaxed: float | None) -> None:
         """As :meth:`PointDefectResult.take`."""
@@ -78,11 +96,10 @@ def vacancy(
         RunFailedError: The model gave a number that is not finite.
     """
     from atomml.workflows.crystal import run_on_crystal
-    from atomml.workflows.defect_measurement import measure_defects
 
     return run_on_crystal(
         "vacancy",
-        lambda run: measure_defects(run, _asked, VacancyResult()),
+        _measure,
         structure,
         model,
         options or VacancyOptions,
@@ -93,6 +110,47 @@ def vacancy(
         device=device,
         seed=seed,
     )
+
+
+def evaluations(options: VacancyOptions, atoms: Atoms) -> int:
+    """About how many times the model is asked for a unit cell, for ``--dry-run``; 60 steps of each path.
+
+    Raises:
+        OptionError: A supercell has more atoms than allowed.
+    """
+    from atomml.data.symmetry import unique_sites
+
+    count = _evaluations(options, atoms)
+    if options.neb == "nearest":
+        sites = unique_sites(atoms, options.symprec)
+        n_paths = sum(not options.element or site.element in options.element for site in sites)
+        count += n_paths * options.neb_images * 60 * _cells(atoms, options)
+    return count
+
+
+def _cells(atoms: Atoms, options: VacancyOptions) -> int:
+    """Unit cells in the supercell of ``--min-length``."""
+    import numpy as np
+
+    from atomml.workflows.defect_cells import checked_matrix
+
+    matrix = checked_matrix(atoms, options.min_length, options.symprec, options.max_atoms, str(atoms.symbols))
+    return round(abs(np.linalg.det(matrix)))
+
+
+def _measure(run: CrystalRun) -> VacancyResult:
+    from atomml.data.symmetry import unique_sites
+    from atomml.workflows.defect_measurement import measure_defects
+    from atomml.workflows.vacancy_hops import add_barriers
+
+    options: VacancyOptions = run.options
+    result = measure_defects(run, _asked, VacancyResult())
+    if options.neb == "nearest":
+        atoms = result.atoms
+        assert atoms is not None
+        defects = _asked(unique_sites(atoms, options.symprec), options, run.given.label)
+        add_barriers(run, result, defects, len(atoms) * _cells(atoms, options))
+    return result
 
 
 def _asked(sites: list[UniqueSite], options: VacancyOptions, label: str) -> list[PointDefect]:

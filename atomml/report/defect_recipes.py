@@ -14,7 +14,7 @@ from atomml.report.sections import MAX_ROWS
 
 __all__ = ["SHOWN", "defects"]
 
-SHOWN = ("chemical_potentials", "defects")
+SHOWN = ("barriers", "chemical_potentials", "defects")
 """Results that this report shows as tables."""
 
 _LEAST = 1e-30  # part of the sites below which a concentration isn't drawn
@@ -41,6 +41,7 @@ def defects(run: Run, report: Report) -> None:
         rows: list[list[Any]] = [[one.get(name) for name in names] for one in potentials]
         report.table("Chemical potentials", names, rows)
     _convergence(run.log, report)
+    _barriers(run, report)
     _concentrations(run.tables.get("concentration"), report)
     show_structures(run, report, "Supercells, without a defect and with each")
 
@@ -60,6 +61,21 @@ def _convergence(log: Columns, report: Report) -> None:
     svg = line_plot(series, "atoms of the supercell", "formation energy (eV)", "Convergence with size")
     report.plot("Convergence with size", svg)
     report.table("All supercells", log.names, log.rows(MAX_ROWS), total=log.total)
+
+
+def _barriers(run: Run, report: Report) -> None:
+    """Energies along the hops, and their barriers, if they were asked for."""
+    paths, table = run.tables.get("paths"), run.tables.get("barriers")
+    if paths is not None and len(paths):
+        series = []
+        for name in list(dict.fromkeys(paths.cells["defect"]))[:_CURVES]:
+            here = np.array([one == name for one in paths.cells["defect"]])
+            where, energy = paths.numeric["distance_A"][here], paths.numeric["above_start_eV"][here]
+            series.append(Series(name, where, energy))
+        svg = line_plot(series, "distance along the path (Å)", "energy above the start (eV)", "Hops")
+        report.plot("Energy along the hops", svg)
+    if table is not None and len(table):
+        report.table("Barriers", table.names, table.rows(MAX_ROWS), total=table.total)
 
 
 def _concentrations(table: Columns | None, report: Report) -> None:

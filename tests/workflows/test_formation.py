@@ -62,7 +62,7 @@ def test_bonds_give_formation_energies_and_hull() -> None:
     """Of the six bonds of an atom four are unlike in L1_0 and three in L1_2: w per unlike bond."""
     l10, l12, mirrored = ordered("Au2Cu2"), ordered("AuCu3"), ordered("CuAu3")
     found = formation([l10, l12, mirrored], Bonds())
-    assert [row["formula"] for row in found.rows] == ["AuCu", "AuCu3", "Au3Cu"]
+    assert [row["formula"] for row in found.rows] == ["CuAu", "Cu3Au", "CuAu3"]
     energies = [row["formation_energy_per_atom_eV"] for row in found.rows]
     assert energies == pytest.approx([4 * W, 3 * W, 3 * W], abs=1e-12)
     assert all(row["stable"] and row["energy_above_hull_per_atom_eV"] < 1e-12 for row in found.rows)
@@ -88,7 +88,7 @@ def test_what_lies_above_the_hull_falls_apart_into_its_ends() -> None:
     assert with_l10.stable
     both = formation([layers, ordered("Au2Cu2")], Bonds())
     assert both.rows[0]["energy_above_hull_per_atom_eV"] == pytest.approx(-2 * W, abs=1e-12)
-    assert both.rows[0]["decomposition"] == "1 AuCu"
+    assert both.rows[0]["decomposition"] == "1 CuAu"
     assert not both.rows[0]["stable"]
     assert both.rows[1]["stable"]
 
@@ -99,7 +99,7 @@ def test_a_phase_between_two_decomposes_by_the_lever_rule(tmp_path: Path) -> Non
     cell.symbols[4] = "Cu"  # the gold of the second cube
     ordered("AuCu3").write(tmp_path / "Cu3Au.cif")
     found = formation(cell, Bonds(), phases=(str(tmp_path / "Cu3Au.cif"),), start="given")
-    assert found.formula == "AuCu7"
+    assert found.formula == "Cu7Au"
     # 12 unlike bonds around the one gold atom in 8 atoms, against the line at half of 3 w.
     assert found.formation_energy_per_atom == pytest.approx(12 / 8 * W, abs=1e-12)
     assert found.energy_above_hull_per_atom == pytest.approx(0, abs=1e-12)
@@ -150,7 +150,7 @@ def test_the_command_writes_what_the_contract_says(tmp_path: Path, monkeypatch: 
     assert "Au (fcc), Cu (fcc)" in summary["results"]["convention"]
     assert all("King" in one["source"] for one in summary["results"]["references"])
     rows = list(csv.DictReader(Path("run/results.csv").read_text().splitlines()))
-    assert [row["formula"] for row in rows] == ["AuCu", "AuCu3"]
+    assert [row["formula"] for row in rows] == ["CuAu", "Cu3Au"]
     # EMT's Cu3Au: -0.0102 eV/atom against fcc Cu and Au, each relaxed by hand.
     assert float(rows[1]["formation_energy_per_atom_eV"]) == pytest.approx(by_hand(), abs=1e-5)
     page = Path("run/report.html").read_text()
