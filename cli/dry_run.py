@@ -15,7 +15,8 @@ if TYPE_CHECKING:
 
 __all__ = ["dry_run", "duration", "plan_report", "print_plan"]
 
-_CRYSTALS = ("eos", "elastic", "phonons")
+_CRYSTALS = ("eos", "elastic", "phonons", "formation", "vacancy", "defect")
+_EACH_RELAXED = ("relax", "formation")
 _EACH_ONCE = ("predict", "evaluate")
 """Commands that evaluate each structure once."""
 
@@ -122,7 +123,7 @@ def _report(
         "model": model.record(),
         "evaluation_s": per_step,
         "steps": steps if plan.name not in _EACH_ONCE else None,
-        "estimated_s": total * (n_structures if plan.name == "relax" else 1),
+        "estimated_s": total * (n_structures if plan.name in _EACH_RELAXED else 1),
         "estimate": "at most" if plan.name == "relax" else "about",
         "out": str(plan.folder),
         "out_exists": plan.folder.exists(),

@@ -40,6 +40,11 @@ COMMANDS = {
     "diffusion": Command("atomml.cli.workflow", "diffusion coefficients, activation energy, conductivity"),
     "neb": Command("atomml.cli.workflow", "barrier between two minima: climbing-image nudged elastic band"),
     "phonons": Command("atomml.cli.workflow", "phonon bands, density of states, heat capacity, free energy"),
+    "vacancy": Command(
+        "atomml.cli.workflow", "vacancies: formation energy on every site, size, concentration"
+    ),
+    "defect": Command("atomml.cli.workflow", "substitutions and antisites: formation energies"),
+    "formation": Command("atomml.cli.workflow", "formation energy, energy above the hull, decomposition"),
     "rdf": Command("atomml.cli.trajectory", "radial distribution functions and neighbours of a trajectory"),
     "vdos": Command("atomml.cli.trajectory", "vibrational density of states from a trajectory's velocities"),
     "evaluate": Command("atomml.cli.workflow", "errors of a model against labelled data, with intervals"),

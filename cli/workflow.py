@@ -113,6 +113,27 @@ WORKFLOWS = {
         "Phonons by finite displacements in a supercell of 20 Å: bands on the standard path, density of "
         "states, heat capacity, free energy; imaginary modes are named. Needs the extra 'phonons'.",
     ),
+    "vacancy": Workflow(
+        "atomml.workflows.vacancies",
+        "vacancy",
+        "VacancyOptions",
+        "Vacancies on every site that symmetry tells apart: formation energy unrelaxed and relaxed, "
+        "convergence with the supercell, concentration. Chemical potentials come from the same model.",
+    ),
+    "defect": Workflow(
+        "atomml.workflows.point_defects",
+        "defect",
+        "DefectOptions",
+        "Substituted atoms (--substitute Li:Na) and antisites: formation energies as those of vacancies.",
+    ),
+    "formation": Workflow(
+        "atomml.workflows.formation_energy",
+        "formation",
+        "FormationOptions",
+        "Formation energy of crystals from the elements as the model itself relaxes them, and energy above "
+        "the hull and decomposition within the structures and the phases of --phases.",
+        many="atomml.workflows.formation_energy:formation",
+    ),
     "evaluate": Workflow(
         "atomml.workflows.evaluation",
         "evaluate",

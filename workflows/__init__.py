@@ -16,21 +16,26 @@ if TYPE_CHECKING:
     from atomml.workflows.equation_of_state import eos
     from atomml.workflows.evaluation import evaluate
     from atomml.workflows.fine_tuning import finetune
+    from atomml.workflows.formation_energy import formation
     from atomml.workflows.lattice_dynamics import phonons
     from atomml.workflows.molecular_dynamics import md
     from atomml.workflows.nudged_band import neb
+    from atomml.workflows.point_defects import defect
     from atomml.workflows.relaxation import relax
     from atomml.workflows.single_point import predict
     from atomml.workflows.training import train
     from atomml.workflows.trajectory_analysis import rdf, vdos
+    from atomml.workflows.vacancies import vacancy
 
 __all__ = [
     "compare",
+    "defect",
     "diffusion",
     "elastic",
     "eos",
     "evaluate",
     "finetune",
+    "formation",
     "import_data",
     "label_data",
     "md",
@@ -42,17 +47,20 @@ __all__ = [
     "report_data",
     "split_data",
     "train",
+    "vacancy",
     "vdos",
 ]
 
 _HOME = {
     "compare": "comparison",
+    "defect": "point_defects",
     "diffusion": "diffusivity",
     "elastic": "elasticity",
     "eos": "equation_of_state",
     "evaluate": "evaluation",
     "report_data": "data_report",
     "finetune": "fine_tuning",
+    "formation": "formation_energy",
     "import_data": "data_import",
     "label_data": "data_label",
     "split_data": "data_split",
@@ -63,6 +71,7 @@ _HOME = {
     "rdf": "trajectory_analysis",
     "relax": "relaxation",
     "train": "training",
+    "vacancy": "vacancies",
     "vdos": "trajectory_analysis",
 }
 

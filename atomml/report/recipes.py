@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from atomml.report import crystal_recipes, transport_recipes
+from atomml.report import crystal_recipes, defect_recipes, formation_recipe, transport_recipes
 from atomml.report.data_recipe import data_report
 from atomml.report.evaluation_recipe import SHOWN_RESULTS, evaluate
 from atomml.report.plots import Scale, Series, histogram, line_plot
@@ -103,11 +103,13 @@ def predict(run: Run, report: Report) -> None:
 
 RECIPES: dict[str, Recipe] = {
     "data report": data_report,
+    "defect": defect_recipes.defects,
     "diffusion": transport_recipes.diffusion,
     "elastic": crystal_recipes.elastic,
     "eos": crystal_recipes.eos,
     "evaluate": evaluate,
     "finetune": training,
+    "formation": formation_recipe.formation,
     "md": md,
     "neb": transport_recipes.neb,
     "phonons": crystal_recipes.phonons,
@@ -115,15 +117,19 @@ RECIPES: dict[str, Recipe] = {
     "rdf": transport_recipes.rdf,
     "relax": relax,
     "train": training,
+    "vacancy": defect_recipes.defects,
     "vdos": transport_recipes.vdos,
 }
 
 SHOWN_BY_RECIPE: dict[str, Collection[str]] = {
+    "defect": defect_recipes.SHOWN,
     "diffusion": ("rows",),
     "elastic": crystal_recipes.SHOWN_ELASTIC,
     "evaluate": SHOWN_RESULTS,
+    "formation": formation_recipe.SHOWN,
     "phonons": crystal_recipes.SHOWN_PHONONS,
     "rdf": ("pairs",),
+    "vacancy": defect_recipes.SHOWN,
 }
 """Results that a recipe shows itself, so that they are not listed once more."""
 

@@ -15,13 +15,16 @@ __all__ = ["render_run", "run_report"]
 
 _TITLES = {
     "compare": "Comparison of models",
+    "defect": "Point defects",
     "evaluate": "Evaluation",
     "data report": "Data set",
     "finetune": "Fine-tuning",
+    "formation": "Formation energies",
     "md": "Molecular dynamics",
     "predict": "Prediction",
     "relax": "Relaxation",
     "train": "Training",
+    "vacancy": "Vacancies",
 }
 _OUTCOMES = {
     "data report": ("no errors found", "errors found"),

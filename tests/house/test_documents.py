@@ -16,8 +16,12 @@ import pytest
 
 DOCUMENTS = [
     "README.md",
-    *(f"docs/{name}.md" for name in ("first-md", "relax", "crystals", "transport", "python", "command-line")),
+    *(
+        f"docs/{name}.md"
+        for name in ("first-md", "relax", "crystals", "energies", "transport", "python", "command-line")
+    ),
 ]
+WORKFLOWS = "predict|relax|md|eos|elastic|neb|phonons|formation|vacancy|defect"
 
 
 def _blocks(root: Path, document: str, language: str) -> list[str]:
@@ -30,9 +34,7 @@ def _workflow_lines(root: Path) -> list[str]:
     lines = []
     for document in DOCUMENTS:
         text = (root / document).read_text(encoding="utf-8")
-        found = re.findall(
-            r"atomml (?:compare )?(?:predict|relax|md|eos|elastic|neb|phonons) examples/[^`\n]*", text
-        )
+        found = re.findall(rf"atomml (?:compare )?(?:{WORKFLOWS}) examples/[^`\n]*", text)
         lines += [line for line in found if "--resume" not in line]
     return sorted(set(lines))
 
@@ -68,7 +70,15 @@ def test_documented_commands_are_accepted(
 
 @pytest.mark.slow
 @pytest.mark.parametrize(
-    "document", ["README.md", "docs/python.md", "docs/relax.md", "docs/crystals.md", "docs/transport.md"]
+    "document",
+    [
+        "README.md",
+        "docs/python.md",
+        "docs/relax.md",
+        "docs/crystals.md",
+        "docs/energies.md",
+        "docs/transport.md",
+    ],
 )
 def test_documented_python_runs(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, document: str
