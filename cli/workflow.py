@@ -103,6 +103,27 @@ WORKFLOWS = {
         "Phonons by finite displacements in a supercell of 20 Å: bands on the standard path, density of "
         "states, heat capacity, free energy; imaginary modes are named. Needs the extra 'phonons'.",
     ),
+    "qha": Workflow(
+        "atomml.workflows.quasi_harmonic",
+        "qha",
+        "QhaOptions",
+        "Quasi-harmonic thermal expansion, C_p, Grueneisen parameter and bulk modulus against temperature, "
+        "by phonopy, from cells relaxed at each volume. Needs the extra 'phonons'.",
+    ),
+    "strain": Workflow(
+        "atomml.workflows.straining",
+        "strain",
+        "StrainOptions",
+        "Stress against strain along a direction, in shear or along a tensor, to failure, with the "
+        "transverse stress relaxed: ideal strength, initial slope.",
+    ),
+    "surface": Workflow(
+        "atomml.workflows.surfaces",
+        "surface",
+        "SurfaceOptions",
+        "Surface energies of all terminations up to a Miller index, against a bulk of the same orientation, "
+        "with their convergence with thickness and the Wulff shape.",
+    ),
     "evaluate": Workflow(
         "atomml.workflows.evaluation",
         "evaluate",

@@ -6,6 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from atomml.workflows.quasi_harmonic import qha
+    from atomml.workflows.surfaces import surface
+
     from atomml.workflows.comparison import compare
     from atomml.workflows.data_import import import_data
     from atomml.workflows.data_label import label_data
@@ -19,6 +22,7 @@ if TYPE_CHECKING:
     from atomml.workflows.molecular_dynamics import md
     from atomml.workflows.relaxation import relax
     from atomml.workflows.single_point import predict
+    from atomml.workflows.straining import strain
     from atomml.workflows.training import train
 
 __all__ = [
@@ -32,9 +36,12 @@ __all__ = [
     "md",
     "phonons",
     "predict",
+    "qha",
     "relax",
     "report_data",
     "split_data",
+    "strain",
+    "surface",
     "train",
 ]
 
@@ -51,7 +58,10 @@ _HOME = {
     "md": "molecular_dynamics",
     "phonons": "lattice_dynamics",
     "predict": "single_point",
+    "qha": "quasi_harmonic",
     "relax": "relaxation",
+    "strain": "straining",
+    "surface": "surfaces",
     "train": "training",
 }
 

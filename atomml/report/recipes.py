@@ -11,7 +11,7 @@ from collections.abc import Callable, Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from atomml.report import crystal_recipes
+from atomml.report import crystal_change_recipes, crystal_recipes
 from atomml.report.data_recipe import data_report
 from atomml.report.evaluation_recipe import SHOWN_RESULTS, evaluate
 from atomml.report.plots import Scale, Series, histogram, line_plot
@@ -110,7 +110,10 @@ RECIPES: dict[str, Recipe] = {
     "md": md,
     "phonons": crystal_recipes.phonons,
     "predict": predict,
+    "qha": crystal_change_recipes.qha,
     "relax": relax,
+    "strain": crystal_change_recipes.strain,
+    "surface": crystal_change_recipes.surface,
     "train": training,
 }
 
@@ -118,6 +121,8 @@ SHOWN_BY_RECIPE: dict[str, Collection[str]] = {
     "elastic": crystal_recipes.SHOWN_ELASTIC,
     "evaluate": SHOWN_RESULTS,
     "phonons": crystal_recipes.SHOWN_PHONONS,
+    "qha": crystal_change_recipes.SHOWN_QHA,
+    "surface": crystal_change_recipes.SHOWN_SURFACE,
 }
 """Results that a recipe shows itself, so that they are not listed once more."""
 

@@ -31,7 +31,9 @@ def _workflow_lines(root: Path) -> list[str]:
     for document in DOCUMENTS:
         text = (root / document).read_text(encoding="utf-8")
         found = re.findall(
-            r"atomml (?:compare )?(?:predict|relax|md|eos|elastic|phonons) examples/[^`\n]*", text
+            r"atomml (?:compare )?(?:predict|relax|md|eos|elastic|phonons|qha|strain|surface) "
+            r"examples/[^`\n]*",
+            text,
         )
         lines += [line for line in found if "--resume" not in line]
     return sorted(set(lines))
