@@ -13,6 +13,7 @@ from atomml.cli.workflow import (
     WORKFLOWS,
     SharedOptions,
     add_control_flags,
+    marked_for_ordering,
     set_threads,
 )
 from atomml.config import close_match, option_specs
@@ -63,6 +64,7 @@ def _compare(workflow: str, found: Any, values: dict[str, Any]) -> int:
         raise OptionError("atomml compare needs a structure: name a file.")
     if len(found.models) < 2:
         raise OptionError("A comparison needs two models or more: repeat --model.")
+    (found.structure,) = marked_for_ordering([found.structure], values)
     set_threads(values.pop("threads"))
     settings = calculator_settings(found, "compare", found.models)
     from atomml.cli.display import print_json, run_shown, say, table

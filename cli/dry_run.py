@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["dry_run", "duration", "plan_report", "print_plan"]
 
-_CRYSTALS = ("eos", "elastic", "phonons", "formation", "vacancy", "defect")
+_CRYSTALS = ("eos", "elastic", "phonons", "qha", "strain", "surface", "formation", "vacancy", "defect")
 _EACH_RELAXED = ("relax", "formation")
 _EACH_ONCE = ("predict", "evaluate")
 """Commands that evaluate each structure once."""

@@ -40,6 +40,9 @@ COMMANDS = {
     "diffusion": Command("atomml.cli.workflow", "diffusion coefficients, activation energy, conductivity"),
     "neb": Command("atomml.cli.workflow", "barrier between two minima: climbing-image nudged elastic band"),
     "phonons": Command("atomml.cli.workflow", "phonon bands, density of states, heat capacity, free energy"),
+    "qha": Command("atomml.cli.workflow", "thermal expansion, C_p, Grueneisen parameter (quasi-harmonic)"),
+    "strain": Command("atomml.cli.workflow", "stress against strain to failure, ideal strength"),
+    "surface": Command("atomml.cli.workflow", "surface energies of all terminations, Wulff shape"),
     "vacancy": Command(
         "atomml.cli.workflow", "vacancies: formation energy on every site, size, concentration"
     ),

@@ -17,7 +17,16 @@ from atomml.errors import OptionError
 from atomml.options import option
 from atomml.workflows.inputs import DEFAULT_MODEL
 
-__all__ = ["WORKFLOWS", "SharedOptions", "Workflow", "add_control_flags", "run", "set_threads", "show_result"]
+__all__ = [
+    "WORKFLOWS",
+    "SharedOptions",
+    "Workflow",
+    "add_control_flags",
+    "marked_for_ordering",
+    "run",
+    "set_threads",
+    "show_result",
+]
 
 EXIT_NOT_CONVERGED = 3
 
@@ -113,6 +122,27 @@ WORKFLOWS = {
         "Phonons by finite displacements in a supercell of 20 Å: bands on the standard path, density of "
         "states, heat capacity, free energy; imaginary modes are named. Needs the extra 'phonons'.",
     ),
+    "qha": Workflow(
+        "atomml.workflows.quasi_harmonic",
+        "qha",
+        "QhaOptions",
+        "Quasi-harmonic thermal expansion, C_p, Grueneisen parameter and bulk modulus against temperature, "
+        "by phonopy, from cells relaxed at each volume. Needs the extra 'phonons'.",
+    ),
+    "strain": Workflow(
+        "atomml.workflows.straining",
+        "strain",
+        "StrainOptions",
+        "Stress against strain along a direction, in shear or along a tensor, to failure, with the "
+        "transverse stress relaxed: ideal strength, initial slope.",
+    ),
+    "surface": Workflow(
+        "atomml.workflows.surfaces",
+        "surface",
+        "SurfaceOptions",
+        "Surface energies of all terminations up to a Miller index, against a bulk of the same orientation, "
+        "with their convergence with thickness and the Wulff shape.",
+    ),
     "vacancy": Workflow(
         "atomml.workflows.vacancies",
         "vacancy",
@@ -159,6 +189,10 @@ class SharedOptions:
     device: str = option("auto", "auto, cpu, cuda, cuda:1 ...")
     dtype: str = option("float32", "precision of the model", choices=("float32", "float64"))
     seed: int | None = option(None, "seed, where something is random", minimum=0)
+    order: bool = option(
+        False, "put partly occupied sites of a CIF in order, by electrostatic energy (pymatgen)"
+    )
+    orderings: int = option(1, "how many arrangements, lowest first, --order gives", minimum=1, maximum=1000)
     threads: int | None = option(None, "CPU threads; else as the machine offers", minimum=1)
 
 
@@ -166,7 +200,8 @@ def run(name: str, argv: Sequence[str]) -> int:
     """Parse, check, and run the workflow ``name``; returns the exit code."""
     workflow = WORKFLOWS[name]
     own = workflow.specs()
-    shared = {key: spec for key, spec in option_specs(SharedOptions).items() if key not in own}
+    skip = {*own, *(("order", "orderings") if workflow.reads_data else ())}
+    shared = {key: spec for key, spec in option_specs(SharedOptions).items() if key not in skip}
     parser = Parser(f"atomml {name}", workflow.description)
     if workflow.reads_data:
         parser.add_argument("structures", nargs="*", metavar="DATA", help=_DATA_HELP)
@@ -177,7 +212,7 @@ def run(name: str, argv: Sequence[str]) -> int:
     add_control_flags(parser)
     found = parser.parse(argv)
     values = resolve_flags(own | shared, found, name, extra=("structure", "structures", "calculator"))
-    structures = _structures(found, name, workflow)
+    structures = marked_for_ordering(_structures(found, name, workflow), values)
     set_threads(values.pop("threads"))
     settings = calculator_settings(found, name, [values["model"]])
     plan = Plan(name, workflow, structures, values, found, found.allow_code, settings)
@@ -259,6 +294,16 @@ def add_control_flags(parser: Parser) -> None:
     group.add_argument(
         "--debug", action="store_true", help="log everything, and show where an error was raised"
     )
+
+
+def marked_for_ordering(structures: Sequence[str], values: dict[str, Any]) -> list[str]:
+    """The structures, marked where ``--order`` puts their sites in order; takes it out of the values."""
+    order, orderings = values.pop("order", False), values.pop("orderings", 1)
+    if not order:
+        return list(structures)
+    from atomml.workflows.inputs import to_be_ordered
+
+    return to_be_ordered(structures, orderings)
 
 
 def set_threads(threads: int | None) -> None:

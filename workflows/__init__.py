@@ -6,6 +6,9 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from atomml.workflows.quasi_harmonic import qha
+    from atomml.workflows.surfaces import surface
+
     from atomml.workflows.comparison import compare
     from atomml.workflows.data_import import import_data
     from atomml.workflows.data_label import label_data
@@ -23,6 +26,7 @@ if TYPE_CHECKING:
     from atomml.workflows.point_defects import defect
     from atomml.workflows.relaxation import relax
     from atomml.workflows.single_point import predict
+    from atomml.workflows.straining import strain
     from atomml.workflows.training import train
     from atomml.workflows.trajectory_analysis import rdf, vdos
     from atomml.workflows.vacancies import vacancy
@@ -42,10 +46,13 @@ __all__ = [
     "neb",
     "phonons",
     "predict",
+    "qha",
     "rdf",
     "relax",
     "report_data",
     "split_data",
+    "strain",
+    "surface",
     "train",
     "vacancy",
     "vdos",
@@ -68,8 +75,11 @@ _HOME = {
     "neb": "nudged_band",
     "phonons": "lattice_dynamics",
     "predict": "single_point",
+    "qha": "quasi_harmonic",
     "rdf": "trajectory_analysis",
     "relax": "relaxation",
+    "strain": "straining",
+    "surface": "surfaces",
     "train": "training",
     "vacancy": "vacancies",
     "vdos": "trajectory_analysis",

@@ -19,7 +19,9 @@ from atomml.workflows.run_record import finish_run
 
 __all__ = ["CompareOptions", "CompareResult", "compare"]
 
-_WORKFLOWS = ("predict", "relax", "md", "eos", "elastic", "phonons", "formation", "vacancy")
+_WORKFLOWS = (
+    "predict", "relax", "md", "eos", "elastic", "phonons", "qha", "strain", "surface", "formation", "vacancy",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,8 +71,7 @@ def compare(
     """Run a workflow on one structure with each model; a folder each, one table.
 
     Args:
-        workflow: ``predict``, ``relax``, ``md``, ``eos``, ``elastic``, ``phonons``, ``formation`` or
-            ``vacancy``.
+        workflow: One of the commands that take one structure, such as ``relax`` or ``elastic``.
         structure: ``ase.Atoms`` or a file with one frame.
         models: Two or more names, files, ``Potential`` or ASE calculators.
         out: Run folder; None leaves nothing behind.

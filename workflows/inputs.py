@@ -27,7 +27,9 @@ __all__ = [
     "input_record",
     "net_charge",
     "split_index",
+    "split_ordering",
     "structures_of",
+    "to_be_ordered",
     "with_charge",
 ]
 
@@ -43,16 +45,21 @@ class GivenStructure:
         label: Where it came from, for messages and folder names.
         path: The file, if it came from one.
         frame: Its place in the file.
+        note: What was done to the structure before any workflow saw it; "" for nothing.
     """
 
     atoms: Atoms
     label: str
     path: Path | None = None
     frame: int = 0
+    note: str = ""
 
     def record(self) -> dict[str, Any]:
         """What ``summary.json`` says of this input."""
-        return input_record(self.path, frame=self.frame, formula=str(self.atoms.get_chemical_formula()))
+        more = {"note": self.note} if self.note else {}
+        return input_record(
+            self.path, frame=self.frame, formula=str(self.atoms.get_chemical_formula()), **more
+        )
 
 
 @dataclass(frozen=True)
@@ -178,6 +185,8 @@ def given_structure(structure: Atoms | str | Path | Any) -> GivenStructure:
         if next(frames, None) is not None:
             raise StructureError(
                 f"{structure} holds several frames: name one as {structure}@0 (or @-1 for the last)."
+                if split_ordering(structure)[1] is None
+                else f"{structure} gives several ordered structures: ask for one (--orderings 1)."
             )
         path, index = split_index(structure)
         return replace(first, label=str(path) if index == ":" else f"{path}@{first.frame}")
@@ -185,10 +194,23 @@ def given_structure(structure: Atoms | str | Path | Any) -> GivenStructure:
 
 
 def structures_of(source: str | Path) -> Iterator[GivenStructure]:
-    """The structures of a file one by one; ``FILE@INDEX`` takes a frame or a slice (``@-1``, ``@::10``)."""
+    """The structures of a file one by one; ``FILE@INDEX`` takes a frame or a slice (``@-1``, ``@::10``).
+
+    ``FILE@ordered`` puts partly occupied sites of a CIF in order, and ``FILE@ordered:5`` gives the five
+    arrangements of lowest electrostatic energy (:mod:`atomml.workflows.ordering`).
+    """
     from atomml.data.structures import read_structures
 
+    count = split_ordering(source)[1]
     path, index = split_index(source)
+    if count is not None:
+        from atomml.workflows.ordering import ordered_file
+
+        arranged = ordered_file(path, count)
+        if arranged is not None:
+            for number, one in enumerate(arranged):
+                yield GivenStructure(one.atoms, f"{path}, ordering {number + 1}", path, number, one.note)
+            return
     for frame in read_structures(path, index=index, validate=False):
         atoms = frame.atoms.copy()  # without the calculator that holds the file's labels
         yield GivenStructure(atoms, f"{frame.path}, frame {frame.index}", Path(frame.path), frame.index)
@@ -219,12 +241,37 @@ def expand_sources(sources: Sequence[str | Path]) -> list[str]:
 
 
 def split_index(source: str | Path) -> tuple[Path, str]:
-    """``FILE@INDEX`` in its parts; the index of all frames is ``:``."""
-    text = str(source)
+    """``FILE@INDEX`` in its parts; the index of all frames, and of ``FILE@ordered``, is ``:``."""
+    text = split_ordering(source)[0]
     head, at, tail = text.rpartition("@")
     if at and head and not Path(text).exists() and tail and not set(tail) - set("0123456789:-"):
         return Path(head), tail
     return Path(text), ":"
+
+
+def split_ordering(source: str | Path) -> tuple[str, int | None]:
+    """``FILE@ordered:5`` as the file and 5; 1 for ``FILE@ordered``, None where no order is asked for.
+
+    Raises:
+        StructureError: A number of arrangements below 1 or above 1000.
+    """
+    text = str(source)
+    head, at, tail = text.rpartition("@ordered")
+    if not at or not head or (tail and not tail[1:].isdecimal()) or tail[:1] not in ("", ":"):
+        return text, None
+    count = int(tail[1:]) if tail else 1
+    if not 1 <= count <= 1000:
+        raise StructureError(f"{text}: between 1 and 1000 orderings can be asked for.")
+    return head, count
+
+
+def to_be_ordered(sources: Sequence[str | Path], count: int = 1) -> list[str]:
+    """The sources, CIFs with the mark that has their partly occupied sites put in order."""
+    mark = "@ordered" if count == 1 else f"@ordered:{count}"
+    return [
+        f"{source}{mark}" if str(source).lower().endswith((".cif", ".mcif")) else str(source)
+        for source in sources
+    ]
 
 
 def with_charge(given: GivenStructure, charge: float | None, spin: float | None) -> GivenStructure:
@@ -246,6 +293,8 @@ def check_covered(
     from atomml.graph.validate import validate_atoms
 
     validate_atoms(given.atoms, where=given.label)
+    if given.note:
+        warn(given.note)
     if model.potential is None:
         return
     info = model.potential.info
@@ -292,6 +341,13 @@ def _from_object(structure: Any, label: str) -> GivenStructure:
     if isinstance(structure, GivenStructure):
         return structure
     if hasattr(structure, "to_ase_atoms"):  # pymatgen
+        if not structure.is_ordered:
+            from atomml.workflows.ordering import partial_sites
+
+            raise StructureError(
+                f"The structure has partly occupied sites ({', '.join(partial_sites(structure)[:6])}): order "
+                "it with atomml.workflows.ordering.order_sites."
+            )
         structure = structure.to_ase_atoms()
     if not isinstance(structure, Atoms):
         raise StructureError(

@@ -15,7 +15,7 @@ from ase import Atoms
 from atomml.data.poscar import parse_poscar
 from atomml.errors import AtomMLError, FileFormatError
 
-__all__ = ["format_of", "read_foreign"]
+__all__ = ["cif_structures", "format_of", "read_foreign"]
 
 _log = logging.getLogger(__name__)
 
@@ -251,10 +251,11 @@ def _refuse_disorder(path: Path) -> None:
         occupancy = block.get("_atom_site_occupancy")
         if not isinstance(occupancy, list):
             continue
-        labels = block.get("_atom_site_label") or block.get("_atom_site_type_symbol") or range(len(occupancy))
+        kinds = block.get("_atom_site_type_symbol") or block.get("_atom_site_label") or range(len(occupancy))
+        labels = block.get("_atom_site_label") or kinds
         partial = [
-            f"{label} ({value:g})"
-            for label, value in zip(labels, occupancy, strict=False)
+            f"{label} ({kind} {value:g})"
+            for label, kind, value in zip(labels, kinds, occupancy, strict=False)
             if isinstance(value, int | float) and abs(value - 1.0) > 1e-3
         ]
         _refuse_sites(partial)
@@ -263,11 +264,27 @@ def _refuse_disorder(path: Path) -> None:
 def _refuse_sites(partial: list[str]) -> None:
     if partial:
         shown = ", ".join(partial[:5]) + (" and more" if len(partial) > 5 else "")
-        raise FileFormatError(f"sites are partly occupied ({shown}): give an ordered structure.")
+        raise FileFormatError(
+            f"sites are partly occupied ({shown}): give an ordered structure, or add --order to have "
+            "pymatgen order them."
+        )
 
 
-def _read_cif_pymatgen(path: Path) -> list[Atoms]:
-    from pymatgen.io.ase import AseAtomsAdaptor
+def cif_structures(path: Path) -> list[Any]:
+    """Structures of a CIF as pymatgen has them, partly occupied ones too.
+
+    Raises:
+        FileFormatError: It cannot read the file, or would lose atoms.
+    """
+    try:
+        return _parse_cif(path)
+    except AtomMLError as error:
+        raise type(error)(f"{path}: {error}") from error
+    except Exception as error:
+        raise FileFormatError(f"{path}: the CIF is malformed ({_reason(error)}): mend it.") from error
+
+
+def _parse_cif(path: Path) -> list[Any]:
     from pymatgen.io.cif import CifParser
 
     with warnings.catch_warnings(record=True) as caught:
@@ -275,6 +292,13 @@ def _read_cif_pymatgen(path: Path) -> list[Atoms]:
         structures: list[Any] = CifParser(str(path)).parse_structures(primitive=False, on_error="raise")
     if any("Defaulting to P1" in warning for warning in _serious(caught)):  # atoms would be missing
         raise FileFormatError("the CIF's space group is unknown and its operations are not listed: add them.")
+    return structures
+
+
+def _read_cif_pymatgen(path: Path) -> list[Atoms]:
+    from pymatgen.io.ase import AseAtomsAdaptor
+
+    structures = _parse_cif(path)
     for structure in structures:
         _refuse_sites([str(site.species) for site in structure if not site.is_ordered])
     found = [AseAtomsAdaptor.get_atoms(structure, msonable=False) for structure in structures]

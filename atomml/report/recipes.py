@@ -11,7 +11,13 @@ from collections.abc import Callable, Collection
 import numpy as np
 from numpy.typing import NDArray
 
-from atomml.report import crystal_recipes, defect_recipes, formation_recipe, transport_recipes
+from atomml.report import (
+    crystal_change_recipes,
+    crystal_recipes,
+    defect_recipes,
+    formation_recipe,
+    transport_recipes,
+)
 from atomml.report.data_recipe import data_report
 from atomml.report.evaluation_recipe import SHOWN_RESULTS, evaluate
 from atomml.report.plots import Scale, Series, histogram, line_plot
@@ -114,8 +120,11 @@ RECIPES: dict[str, Recipe] = {
     "neb": transport_recipes.neb,
     "phonons": crystal_recipes.phonons,
     "predict": predict,
+    "qha": crystal_change_recipes.qha,
     "rdf": transport_recipes.rdf,
     "relax": relax,
+    "strain": crystal_change_recipes.strain,
+    "surface": crystal_change_recipes.surface,
     "train": training,
     "vacancy": defect_recipes.defects,
     "vdos": transport_recipes.vdos,
@@ -128,7 +137,9 @@ SHOWN_BY_RECIPE: dict[str, Collection[str]] = {
     "evaluate": SHOWN_RESULTS,
     "formation": formation_recipe.SHOWN,
     "phonons": crystal_recipes.SHOWN_PHONONS,
+    "qha": crystal_change_recipes.SHOWN_QHA,
     "rdf": ("pairs",),
+    "surface": crystal_change_recipes.SHOWN_SURFACE,
     "vacancy": defect_recipes.SHOWN,
 }
 """Results that a recipe shows itself, so that they are not listed once more."""

@@ -229,11 +229,11 @@ OTHERS: dict[str, tuple[str, bytes, tuple[str, ...]]] = {
     "empty CIF": ("a.cif", b"", ("empty",)),
     "CIF without atoms": ("a.cif", cif(CIF[CIF.index("loop_") :], ""), ("a.cif",)),
     "CIF without a cell": ("a.cif", cif("_cell_length_a 4\n", ""), ("a.cif",)),
-    "CIF with half an atom": ("a.cif", cif("0.5 0.5 0.5 1", "0.5 0.5 0.5 0.5"), ("Cl1 (0.5)", "ordered")),
+    "CIF with half an atom": ("a.cif", cif("0.5 0.5 0.5 1", "0.5 0.5 0.5 0.5"), ("Cl1 (Cl 0.5)", "ordered")),
     "CIF with a shared site": (
         "a.cif",
         cif("0 0 0 1\n", "0 0 0 0.6\nK1 K 0 0 0 0.4\n"),
-        ("Na1 (0.6)", "K1 (0.4)"),
+        ("Na1 (Na 0.6)", "K1 (K 0.4)"),
     ),
     "CIF cut in an atom": ("a.cif", cif(" 0.5 0.5 0.5 1\n", " 0.5"), ("a.cif",)),
     "CIF with unknown coordinates": ("a.cif", cif("0.5 0.5 0.5 1", "? ? ? 1"), ("a.cif",)),
