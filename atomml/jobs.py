@@ -188,8 +188,8 @@ class _Job:
         except Exception as error:
             yield from self._again_or_failed(begun, error)
             return
-        for (item, attempt), (result, error) in zip(begun, answers, strict=True):
-            yield self._record(item, attempt, result, error)
+        for (item, attempt), (result, problem) in zip(begun, answers, strict=True):
+            yield self._record(item, attempt, result, problem)
 
     def _again_or_failed(self, begun: list[tuple[Item, int]], error: Exception) -> Iterator[Outcome]:
         """After a call that gave no answer: the items one by one, or the one item once more or never."""

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from atomml.workflows.lattice_dynamics import phonons
     from atomml.workflows.molecular_dynamics import md
     from atomml.workflows.relaxation import relax
+    from atomml.workflows.relaxation_batched import relax_batched
+    from atomml.workflows.screening import screen
     from atomml.workflows.single_point import predict
     from atomml.workflows.training import train
 
@@ -33,7 +35,9 @@ __all__ = [
     "phonons",
     "predict",
     "relax",
+    "relax_batched",
     "report_data",
+    "screen",
     "split_data",
     "train",
 ]
@@ -52,6 +56,8 @@ _HOME = {
     "phonons": "lattice_dynamics",
     "predict": "single_point",
     "relax": "relaxation",
+    "relax_batched": "relaxation_batched",
+    "screen": "screening",
     "train": "training",
 }
 
