@@ -64,6 +64,7 @@ def run_jobs(
     retries: int = 2,
     redo_failed: bool = False,
     shard: Shard | None = None,
+    group: int = 0,
 ) -> Iterator[Outcome]:
     """Call ``function(payload)`` for each item, and yield each outcome as soon as it is recorded.
 
@@ -71,6 +72,10 @@ def run_jobs(
     of one item is recorded and the others go on. A worker that dies is replaced and its item
     tried again, ``retries`` times; then it is recorded as failed, with what killed the worker.
     Items are taken from ``items`` as they are needed, so there may be more than fit into memory.
+
+    With ``group``, ``function`` is called with a list of so many payloads and returns for each, in their
+    order, a pair of result and error, one of them None. Where a group fails as a whole or its worker dies,
+    each of its items is tried again by itself, so that one cannot pull down the others.
 
     To stop early (Ctrl-C, an exception, closing the iterator) kills the workers of our own pool
     and leaves the manifest whole; items in hand will be done by the next run.
@@ -87,6 +92,7 @@ def run_jobs(
         retries: How often an item is tried again after its worker died.
         redo_failed: Whether items that failed in an earlier run are tried again.
         shard: Take only the items of this shard.
+        group: How many items ``function`` takes at once, in a list; 0 for a function of one payload.
 
     Raises:
         InputError: Two items have one id.
@@ -97,7 +103,7 @@ def run_jobs(
     pool = WorkerPool(workers, threads=threads) if executor is None else nullcontext(executor)
     with pool as chosen:
         window = 2 * chosen.size if isinstance(chosen, WorkerPool) else _FOREIGN_WINDOW
-        job = _Job(function, manifest, context, chosen, retries, redo_failed)
+        job = _Job(function, manifest, context, chosen, retries, redo_failed, group)
         try:
             yield from job.go(_unique(items, shard), window)
         finally:
@@ -115,30 +121,33 @@ class _Job:
         executor: Executor,
         retries: int,
         redo_failed: bool,
+        group: int,
     ) -> None:
         self.function, self.manifest, self.context = function, manifest, context
         self.executor, self.retries, self.redo_failed = executor, retries, redo_failed
-        self.running: dict[Future[Any], tuple[Item, int]] = {}
+        self.group = group
+        self.running: dict[Future[Any], list[tuple[Item, int]]] = {}
         self.ended: SimpleQueue[Future[Any]] = SimpleQueue()
 
     def go(self, items: Iterator[Item], window: int) -> Iterator[Outcome]:
-        """Outcomes of all items, as they come; at most ``window`` are under way at once."""
+        """Outcomes of all items, as they come; at most ``window`` calls are under way at once."""
         left = True
+        together: list[Item] = []
         while left or self.running:
             while left and len(self.running) < window:
                 item = next(items, None)
                 if item is None:
                     left = False
-                    break
-                kept = self._kept(item)
-                if kept is not None:
+                elif (kept := self._kept(item)) is not None:
                     yield kept
+                    continue
                 else:
-                    self._submit(item)
+                    together.append(item)
+                if together and (not left or len(together) >= max(1, self.group)):
+                    self._submit(together)
+                    together = []
             if self.running:
-                outcome = self._end(self.ended.get())
-                if outcome is not None:
-                    yield outcome
+                yield from self._end(self.ended.get())
 
     def cancel(self) -> None:
         """Drop what waits and has not begun."""
@@ -156,35 +165,53 @@ class _Job:
     def _digest(self, item: Item) -> str:
         return digest_of(item.digest, self.context)
 
-    def _submit(self, item: Item) -> None:
-        attempt = self.manifest.start(item.id, self._digest(item))
+    def _submit(self, items: list[Item]) -> None:
+        begun = [(item, self.manifest.start(item.id, self._digest(item))) for item in items]
+        payload = [item.payload for item in items] if self.group else items[0].payload
         try:
-            future = self.executor.submit(self.function, item.payload)
+            future = self.executor.submit(self.function, payload)
         except BrokenExecutor as error:
-            raise _broken(item) from error
-        self.running[future] = (item, attempt)
+            raise _broken(items[0]) from error
+        self.running[future] = begun
         future.add_done_callback(self.ended.put)
 
-    def _end(self, future: Future[Any]) -> Outcome | None:
-        """Record how an item ended; None if it is tried again."""
-        item, attempt = self.running.pop(future)
+    def _end(self, future: Future[Any]) -> Iterator[Outcome]:
+        """Record how the items of a call ended; nothing for those that are tried again."""
+        begun = self.running.pop(future)
         try:
-            result = future.result()
+            found = future.result()
+            answers = found if self.group else [(found, None)]
         except BrokenExecutor as error:
-            raise _broken(item) from error
+            raise _broken(begun[0][0]) from error
         except WorkerStartError:
             raise
-        except WorkerDiedError as error:
-            if attempt <= self.retries:
-                self._submit(item)
-                return None
-            return self._failed(item, f"{error}, in each of {attempt} attempts.", attempt)
         except Exception as error:
-            return self._failed(item, _sentence(error), attempt)
+            yield from self._again_or_failed(begun, error)
+            return
+        for (item, attempt), (result, problem) in zip(begun, answers, strict=True):
+            yield self._record(item, attempt, result, problem)
+
+    def _again_or_failed(self, begun: list[tuple[Item, int]], error: Exception) -> Iterator[Outcome]:
+        """After a call that gave no answer: the items one by one, or the one item once more or never."""
+        if len(begun) > 1:
+            for item, _ in begun:
+                self._submit([item])
+            return
+        ((item, attempt),) = begun
+        if not isinstance(error, WorkerDiedError):
+            yield self._failed(item, _sentence(error), attempt)
+        elif attempt <= self.retries:
+            self._submit([item])
+        else:
+            yield self._failed(item, f"{error}, in each of {attempt} attempts.", attempt)
+
+    def _record(self, item: Item, attempt: int, result: Any, error: str | None) -> Outcome:
+        if error is not None:
+            return self._failed(item, error, attempt)
         try:
             self.manifest.finish(item.id, result)
-        except (TypeError, ValueError) as error:
-            return self._failed(item, f"The result cannot be recorded as JSON: {error}.", attempt)
+        except (TypeError, ValueError) as wrong:
+            return self._failed(item, f"The result cannot be recorded as JSON: {wrong}.", attempt)
         return Outcome(item.id, result, None, attempt, kept=False)
 
     def _failed(self, item: Item, error: str, attempt: int) -> Outcome:

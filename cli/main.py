@@ -53,6 +53,8 @@ COMMANDS = {
     "evaluate": Command("atomml.cli.workflow", "errors of a model against labelled data, with intervals"),
     "train": Command("atomml.cli.train", "train a potential from fresh weights on labelled structures"),
     "finetune": Command("atomml.cli.train", "teach a published model your own calculations"),
+    "screen": Command("atomml.cli.screen", "one workflow on thousands of structures: one table"),
+    "slurm": Command("atomml.cli.slurm", "write the Slurm job array of a screen"),
     "compare": Command("atomml.cli.compare", "one workflow with several models: one table and the spread"),
     "data": Command("atomml.cli.data", "labelled data: import, report, label, split"),
     "models": Command("atomml.cli.models", "list, info, verify, add, remove"),

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from atomml.workflows.nudged_band import neb
     from atomml.workflows.point_defects import defect
     from atomml.workflows.relaxation import relax
+    from atomml.workflows.relaxation_batched import relax_batched
+    from atomml.workflows.screening import screen
     from atomml.workflows.single_point import predict
     from atomml.workflows.straining import strain
     from atomml.workflows.training import train
@@ -49,7 +51,9 @@ __all__ = [
     "qha",
     "rdf",
     "relax",
+    "relax_batched",
     "report_data",
+    "screen",
     "split_data",
     "strain",
     "surface",
@@ -78,6 +82,8 @@ _HOME = {
     "qha": "quasi_harmonic",
     "rdf": "trajectory_analysis",
     "relax": "relaxation",
+    "relax_batched": "relaxation_batched",
+    "screen": "screening",
     "strain": "straining",
     "surface": "surfaces",
     "train": "training",

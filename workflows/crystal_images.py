@@ -1,4 +1,4 @@
-"""Changed copies of a crystal (scaled, strained, displaced), evaluated in batches and relaxed one by one."""
+"""Changed copies of a crystal (scaled, strained, displaced), evaluated and relaxed in batches."""
 
 from __future__ import annotations
 
@@ -10,8 +10,9 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from atomml.errors import RunFailedError
 from atomml.files import write_atomic
-from atomml.run import RunFolder, listening
+from atomml.run import RunFolder
 from atomml.units import GPA
 from atomml.workflows.crystal import CrystalRun, Limits, relax_options
 from atomml.workflows.inputs import GivenStructure
@@ -21,6 +22,8 @@ from atomml.workflows.prediction_items import Item, batches
 if TYPE_CHECKING:
     from ase import Atoms
     from numpy.typing import NDArray
+
+    from atomml.workflows.relaxation import RelaxResult
 
     Array = NDArray[np.float64]
 
@@ -121,8 +124,8 @@ def _read_answers(file: Path, images: Sequence[Image]) -> int:
 def relaxed_images(run: CrystalRun, images: Sequence[Image], what: str, limits: Limits) -> list[Image]:
     """The images with their ions relaxed, or with ``what`` = ``shape`` the cells' shapes too.
 
-    Those that are relaxed as they are stay; the others are relaxed one after another. Each is saved
-    when it is done, so that ``--resume`` goes on there.
+    Those that are relaxed as they are stay; the others are relaxed together. Each is saved when it is
+    done, so that ``--resume`` goes on there.
     """
     cell = "shape" if what == "shape" else "none"
     relaxed = [replace(image, atoms=image.atoms.copy()) for image in images]
@@ -162,21 +165,30 @@ def _take(image: Image, results: Mapping[str, Any]) -> None:
 
 
 def _relax_each(run: CrystalRun, moved: list[Image], cell: str, limits: Limits) -> None:
-    """Relax one after another; those that an earlier run relaxed are only read."""
-    from atomml.workflows.relaxation import relax
+    """Relax them together; those that an earlier run relaxed are only read."""
+    from atomml.workflows.relaxation_batched import relax_batched
 
     done = _restored(run.folder, moved)
-    for number, image in enumerate(moved[done:], done + 1):
-        with listening(None):  # its steps are not this run's progress
-            found = relax(image.atoms, run.model, options=relax_options(run, cell, limits))
-        image.atoms, image.converged, image.n_steps = found.atoms, found.converged, found.n_steps
-        if not found.converged:
-            run.folder.warn(
-                f"Image {number} did not relax in {limits.steps} steps: its largest force is "
-                f"{found.max_force:.3g} eV/Å; add --steps."
-            )
-        _save(run.folder, moved[:number])
-        run.folder.event("relaxed", step=number, of=len(moved), max_force_eV_per_A=found.max_force)
+    left = [number for number in range(len(moved)) if number not in done]
+    structures = [moved[number].atoms for number in left]
+    options = relax_options(run, cell, limits)
+    for found in relax_batched(structures, run.model, options=options, warn=run.folder.warn):
+        number = left[found.index]
+        if found.result is None:
+            raise RunFailedError(f"Image {number + 1} cannot be relaxed: {found.error}")
+        _take_relaxed(run.folder, moved[number], number, found.result, limits)
+        done.add(number)
+        _save(run.folder, moved, done)
+        run.folder.event("relaxed", step=len(done), of=len(moved), max_force_eV_per_A=found.result.max_force)
+
+
+def _take_relaxed(folder: RunFolder, image: Image, number: int, found: RelaxResult, limits: Limits) -> None:
+    image.atoms, image.converged, image.n_steps = found.atoms, found.converged, found.n_steps
+    if not found.converged:
+        folder.warn(
+            f"Image {number + 1} did not relax in {limits.steps} steps: its largest force is "
+            f"{found.max_force:.3g} eV/Å; add --steps."
+        )
 
 
 def _is_relaxed(image: Image, cell: str, limits: Limits) -> bool:
@@ -189,30 +201,34 @@ def _is_relaxed(image: Image, cell: str, limits: Limits) -> bool:
     return float(np.abs(shape).max()) * GPA <= limits.smax
 
 
-def _save(folder: RunFolder, images: Sequence[Image]) -> None:
+def _save(folder: RunFolder, images: Sequence[Image], done: set[int]) -> None:
     from atomml.checkpoint import save_state
 
     arrays = {
         "positions": np.array([image.atoms.positions for image in images]),
         "cells": np.array([image.atoms.cell.array for image in images]),
     }
-    facts = [[image.converged, image.n_steps] for image in images]
+    facts = [[n in done, image.converged, image.n_steps] for n, image in enumerate(images)]
     save_state(folder.file(_STATE), arrays, {"images": facts})
 
 
-def _restored(folder: RunFolder, images: Sequence[Image]) -> int:
-    """Put relaxed images of an earlier run back; returns their number."""
+def _restored(folder: RunFolder, images: Sequence[Image]) -> set[int]:
+    """Put relaxed images of an earlier run back; returns which they are."""
     from atomml.checkpoint import load_state
 
+    done: set[int] = set()
     if not folder.file(_STATE).exists():
-        return 0
+        return done
     state = load_state(folder.file(_STATE))
-    for number, (converged, n_steps) in enumerate(state.header["images"]):
+    for number, (is_done, converged, n_steps) in enumerate(state.header["images"]):
+        if not is_done:
+            continue
+        done.add(number)
         image = images[number]
         image.atoms.set_cell(state.arrays["cells"][number])
         image.atoms.set_positions(state.arrays["positions"][number], apply_constraint=False)
         image.converged, image.n_steps = bool(converged), int(n_steps)
-    return len(state.header["images"])
+    return done
 
 
 def write_images(path: Path, images: Sequence[Image]) -> None:

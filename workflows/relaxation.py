@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 
 from atomml.config import as_config, build_options
 from atomml.errors import OptionError
-from atomml.files import write_atomic, write_atomic_with
 from atomml.options import option
 from atomml.result import Result, quantity
 from atomml.run import RunFolder
@@ -23,17 +22,23 @@ from atomml.workflows.inputs import (
     given_structure,
     with_charge,
 )
-from atomml.workflows.relaxation_state import RelaxationFiles
+from atomml.workflows.relaxation_measures import driving_stress, frame_of, relaxed_facts, volume_of
+from atomml.workflows.relaxation_state import LOG_HEAD, RelaxationFiles, log_line, write_relaxed
 from atomml.workflows.run_record import finish_run, open_with_options
 
 if TYPE_CHECKING:
-    import numpy as np
     from ase import Atoms
-    from numpy.typing import NDArray
 
-__all__ = ["RelaxOptions", "RelaxResult", "relax"]
+__all__ = [
+    "RelaxOptions",
+    "RelaxResult",
+    "check_relaxable",
+    "make_optimizer",
+    "not_converged",
+    "relax",
+    "warn_of_precision",
+]
 
-_LOG = ("step", "energy_eV", "max_force_eV_per_A", "max_stress_GPa", "pressure_GPa", "volume_A3")
 _OPTIMIZERS = {
     "fire": "FIRE",
     "fire2": "FIRE2",
@@ -199,23 +204,20 @@ class _Relaxation:
         self.atoms.calc = model.calculator()
         _constrain(self.atoms, options)
         self.target = _with_cell(self.atoms, options)
-        self.optimizer = _optimizer(self.target, options)
+        self.optimizer = make_optimizer(self.target, options)
         self.first_energy = 0.0
 
     def go(self) -> RelaxResult:
         """Step until converged or out of steps, then write what came of it."""
         started = time.perf_counter()
-        self._warn_of_precision()
+        warn_of_precision(self.run, self.model, self.options)
         files = RelaxationFiles(self.run)
         try:
             step, converged = self._loop(files)
         finally:
             files.close()
         if not converged:
-            self.run.warn(
-                f"Not converged after {step} steps: the largest force is {self._max_force():.4g} eV/Å; "
-                "add --steps, with --resume."
-            )
+            self.run.warn(not_converged(step, self._max_force()))
         return self._finish(step, converged, time.perf_counter() - started)
 
     def _loop(self, files: RelaxationFiles) -> tuple[int, bool]:
@@ -226,8 +228,9 @@ class _Relaxation:
             self.first_energy = float(files.restore(self.atoms, self.optimizer)["first_energy"])
         else:
             step = 0
+            self._max_force()
             self.first_energy = float(self.atoms.get_potential_energy())
-            files.append("log.csv", ",".join(_LOG) + "\n")
+            files.append("log.csv", LOG_HEAD)
             self._record(files, step)
         while not (converged := self._is_converged()) and step < options.steps:
             self.optimizer.step()
@@ -243,10 +246,10 @@ class _Relaxation:
 
     def _record(self, files: RelaxationFiles, step: int) -> None:
         atoms = self.atoms
-        energy, force = float(atoms.get_potential_energy()), self._max_force()
-        pressure, volume = _pressure(atoms), _volume(atoms)
-        row = (step, energy, force, self._max_stress(), pressure, volume)
-        files.append("log.csv", ",".join("" if value is None else repr(value) for value in row) + "\n")
+        force = self._max_force()  # before the energy, which alone would be asked for once more with it
+        energy = float(atoms.get_potential_energy())
+        pressure, volume = _pressure(atoms), volume_of(atoms)
+        files.append("log.csv", log_line(step, energy, force, self._max_stress(), pressure, volume))
         files.append("trajectory.extxyz", _frame(atoms))
         self.run.event("step", step=step, of=self.options.steps, energy_eV=energy, max_force_eV_per_A=force)
 
@@ -261,61 +264,45 @@ class _Relaxation:
 
     def _max_stress(self) -> float | None:
         """Largest component, in GPa, of the stress that drives the cell; None for a fixed cell."""
-        import numpy as np
-
-        cell = self.options.cell
-        if cell == "none":
+        if self.options.cell == "none":
             return None
-        stress = self.atoms.get_stress(voigt=False) * GPA + self.options.pressure * np.eye(3)
-        mean = np.trace(stress) / 3 * np.eye(3)
-        driving = {"free": stress, "volume": mean, "shape": stress - mean}[cell]
-        return float(np.abs(driving).max())
-
-    def _warn_of_precision(self) -> None:
-        dtype = str(getattr(self.model.potential, "dtype", ""))
-        if dtype.endswith("float32") and self.options.fmax < _FLOAT32_FMAX:
-            self.run.warn(
-                f"fmax {self.options.fmax:g} eV/Å is near the noise of float32: use --dtype float64."
-            )
+        stress = self.atoms.get_stress(voigt=False)
+        return driving_stress(stress, self.options.cell, self.options.pressure)
 
     def _finish(self, step: int, converged: bool, seconds: float) -> RelaxResult:
         run, result = self.run, self._result(step, converged)
-        relaxed = result.atoms
-        write_atomic(run.file("relaxed.extxyz"), _frame(self.atoms))
-        if relaxed.pbc.all():
-            from ase.io import write
-
-            write_atomic_with(run.file("relaxed.cif"), lambda stream: write(stream, relaxed, format="cif"))
+        write_relaxed(run, result.atoms, _frame(self.atoms))
         finish_run(run, result, model=self.model.record(), inputs=[self.given.record()], seconds=seconds)
         return result
 
     def _result(self, step: int, converged: bool) -> RelaxResult:
-        atoms, start = self.atoms, self.given.atoms
-        energy, volume, before = float(atoms.get_potential_energy()), _volume(atoms), _volume(start)
-        relaxed = atoms.copy()
-        relaxed.set_constraint(start.constraints)
-        result = RelaxResult(
-            atoms=relaxed,
-            formula=str(atoms.get_chemical_formula()),
-            energy=energy,
-            energy_per_atom=energy / len(atoms),
+        atoms = self.atoms
+        energy = float(atoms.get_potential_energy())
+        return RelaxResult(
+            **relaxed_facts(self.given.atoms, atoms, energy),
             energy_change=energy - self.first_energy,
             max_force=self._max_force(),
             max_stress=self._max_stress(),
             pressure=_pressure(atoms),
-            volume=volume,
-            volume_change_percent=100 * (volume / before - 1) if volume and before else None,
-            max_displacement=_max_displacement(start, atoms),
             n_steps=step,
             converged=converged,
             folder=self.run.path if self.run.kept else None,
         )
-        if volume is not None:
-            result.cell_lengths, result.cell_angles = (
-                atoms.cell.lengths().tolist(),
-                atoms.cell.angles().tolist(),
-            )
-        return result
+
+
+def warn_of_precision(run: RunFolder, model: GivenModel, options: RelaxOptions) -> None:
+    """Say so where the criterion is near the noise of the model's precision."""
+    dtype = str(getattr(model.potential, "dtype", ""))
+    if dtype.endswith("float32") and options.fmax < _FLOAT32_FMAX:
+        run.warn(f"fmax {options.fmax:g} eV/Å is near the noise of float32: use --dtype float64.")
+
+
+def not_converged(step: int, max_force: float) -> str:
+    """The warning of a relaxation that ran out of steps; force in eV/Å."""
+    return (
+        f"Not converged after {step} steps: the largest force is {max_force:.4g} eV/Å; "
+        "add --steps, with --resume."
+    )
 
 
 def _constrain(atoms: Atoms, options: RelaxOptions) -> None:
@@ -348,7 +335,8 @@ def _with_cell(atoms: Atoms, options: RelaxOptions) -> Any:
     )
 
 
-def _optimizer(target: Any, options: RelaxOptions) -> Any:
+def make_optimizer(target: Any, options: RelaxOptions) -> Any:
+    """ASE's optimiser of the options, for atoms, a filter or other coordinates that ASE can optimise."""
     import ase.optimize
 
     kind = getattr(ase.optimize, _OPTIMIZERS[options.optimizer])
@@ -363,27 +351,11 @@ def _pressure(atoms: Atoms) -> float | None:
 
 
 def _has_stress(atoms: Atoms) -> bool:
-    return _volume(atoms) is not None and "stress" in atoms.calc.implemented_properties
-
-
-def _volume(atoms: Atoms) -> float | None:
-    return float(atoms.cell.volume) if atoms.pbc.all() and atoms.cell.rank == 3 else None
+    return volume_of(atoms) is not None and "stress" in atoms.calc.implemented_properties
 
 
 def _frame(atoms: Atoms) -> str:
-    from atomml.data.structures import extxyz_frame
-
-    results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces(apply_constraint=False)}
-    if _has_stress(atoms):
-        results["stress"] = atoms.get_stress(apply_constraint=False)
-    return extxyz_frame(atoms, results)
-
-
-def _max_displacement(start: Atoms, end: Atoms) -> float:
-    """Farthest move of an atom in Å, beyond what the cell carried it."""
-    import numpy as np
-
-    carried: NDArray[np.float64] = start.positions
-    if _volume(start) is not None:
-        carried = start.positions @ np.linalg.solve(start.cell.array, end.cell.array)
-    return float(np.linalg.norm(end.positions - carried, axis=1).max())
+    energy, forces = float(atoms.get_potential_energy()), atoms.get_forces(apply_constraint=False)
+    return frame_of(
+        atoms, energy, forces, atoms.get_stress(apply_constraint=False) if _has_stress(atoms) else None
+    )

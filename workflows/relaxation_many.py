@@ -1,4 +1,4 @@
-"""Several structures relaxed one after another: a folder each, one table; what fails is named there."""
+"""Several structures relaxed together: a folder each, one table; what fails is named there."""
 
 from __future__ import annotations
 
@@ -44,6 +44,8 @@ _COLUMNS = (
     "folder",
     "error",
 )
+
+_WRITE_EVERY_S = 2.0
 
 
 @dataclass(kw_only=True)
@@ -117,30 +119,70 @@ def relax_many(
         return _relax_each(run, given, used, chosen)
 
 
+class _Table:
+    """The rows of those that have ended, in the order in which the structures were given."""
+
+    def __init__(self, run: RunFolder, given: list[GivenStructure]) -> None:
+        self.run, self.given = run, given
+        self.names = [_name(number, one) for number, one in enumerate(given)]
+        relaxed: list[RelaxResult | None] = [None] * len(given)
+        folder = run.path if run.kept else None
+        self.result = RelaxManyResult(n_structures=len(given), relaxed=relaxed, folder=folder)
+        self._rows: dict[int, dict[str, Any]] = {}
+        self._written = 0.0
+
+    def add(self, number: int, found: RelaxResult | None, error: str | None) -> None:
+        """Take how a structure ended; the file follows every few seconds."""
+        one, result, name = self.given[number], self.result, self.names[number]
+        converged = found is not None and found.converged
+        result.relaxed[number] = found
+        result.n_failed += found is None
+        result.n_converged += converged
+        if found is None:
+            self.run.warn(f"{one.label} failed: {error}")
+        elif not converged:
+            self.run.warn(f"{one.label} did not converge in {found.n_steps} steps.")
+        self._rows[number] = _row(one, name, found, error)
+        if time.monotonic() - self._written > _WRITE_EVERY_S:
+            self.write()
+        done = len(self._rows)
+        self.run.event("structure", step=done, of=len(self.given), name=name, converged=converged)
+
+    def write(self) -> None:
+        """Write ``results.csv``."""
+        self.result.rows = [self._rows[number] for number in sorted(self._rows)]
+        write_table(self.run.file("results.csv"), self.result.rows, _COLUMNS)
+        self._written = time.monotonic()
+
+
 def _relax_each(
     run: RunFolder, given: list[GivenStructure], model: GivenModel, options: RelaxOptions
 ) -> RelaxManyResult:
+    """Relax together what can go together, and the rest one by one."""
+    from atomml.workflows.relaxation_batched import goes_together, relax_batched
+    from atomml.workflows.relaxation_folders import RelaxationFolders
+
     started = time.perf_counter()
-    result = RelaxManyResult(n_structures=len(given), folder=run.path if run.kept else None)
-    for number, one in enumerate(given):
-        name = f"{number:04d}-{one.path.name.split('.')[0] if one.path else one.atoms.get_chemical_formula()}"
-        found, error = _relax_one(run, one, name, model, options)
-        result.relaxed.append(found)
-        result.rows.append(_row(one, name, found, error))
-        result.n_failed += found is None
-        result.n_converged += found is not None and found.converged
-        if error is not None:
-            run.warn(f"{one.label} failed: {error}")
-        elif found is not None and not found.converged:
-            run.warn(f"{one.label} did not converge in {found.n_steps} steps.")
-        write_table(run.file("results.csv"), result.rows, _COLUMNS)
-        run.event(
-            "structure", step=number + 1, of=len(given), name=name, converged=bool(found and found.converged)
-        )
+    table = _Table(run, given)
+    together = [number for number, one in enumerate(given) if goes_together(one, options)]
+    with RelaxationFolders(run, [table.names[number] for number in together], model) as folders:
+        watcher = folders if run.kept else None
+        chosen = [given[number] for number in together]
+        for found in relax_batched(chosen, model, options=options, warn=run.warn, watcher=watcher):
+            relaxed = folders.results.pop(found.index, found.result)
+            table.add(together[found.index], relaxed, found.error)
+    for number in sorted(set(range(len(given))) - set(together)):
+        table.add(number, *_relax_one(run, given[number], table.names[number], model, options))
+    table.write()
+    result = table.result
     result.converged = result.n_converged == result.n_structures
     inputs = [input_record(path) for path in dict.fromkeys(one.path for one in given)]
     finish_run(run, result, model=model.record(), inputs=inputs, seconds=time.perf_counter() - started)
     return result
+
+
+def _name(number: int, one: GivenStructure) -> str:
+    return f"{number:04d}-{one.path.name.split('.')[0] if one.path else one.atoms.get_chemical_formula()}"
 
 
 def _relax_one(

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from atomml.errors import CheckpointError
+from atomml.files import write_atomic, write_atomic_with
 from atomml.run import RunFolder
 
 if TYPE_CHECKING:
@@ -16,7 +17,17 @@ if TYPE_CHECKING:
 
     Arrays = dict[str, NDArray[Any]]
 
-__all__ = ["RelaxationFiles", "optimizer_state", "restore_optimizer"]
+__all__ = [
+    "LOG_HEAD",
+    "RelaxationFiles",
+    "log_line",
+    "optimizer_state",
+    "restore_optimizer",
+    "write_relaxed",
+]
+
+LOG_HEAD = "step,energy_eV,max_force_eV_per_A,max_stress_GPa,pressure_GPa,volume_A3\n"
+"""The first line of ``log.csv``."""
 
 _RESTART = "restart.safetensors"
 _FILES = ("log.csv", "trajectory.extxyz")
@@ -55,14 +66,22 @@ class RelaxationFiles:
         while view:
             view = view[os.write(self._descriptors[name], view) :]
 
-    def save(self, step: int, atoms: Atoms, optimizer: Optimizer, facts: Mapping[str, Any]) -> None:
-        """Write the restart file: geometry, optimiser, and how far the other files go."""
+    def save(
+        self,
+        step: int,
+        atoms: Atoms,
+        optimizer: Optimizer,
+        facts: Mapping[str, Any],
+        more: Mapping[str, NDArray[Any]] | None = None,
+    ) -> None:
+        """Write the restart file: geometry, optimiser, how far the other files go, and ``more`` arrays."""
         from atomml.checkpoint import save_state
 
         for descriptor in self._descriptors.values():
             os.fsync(descriptor)
         arrays, plain = optimizer_state(optimizer)
         arrays |= {"atoms.positions": atoms.positions.copy(), "atoms.cell": atoms.cell.array.copy()}
+        arrays |= more or {}
         sizes = {name: os.fstat(descriptor).st_size for name, descriptor in self._descriptors.items()}
         header = {"step": step, "sizes": sizes, "optimizer": plain, "facts": dict(facts)}
         save_state(self.run.file(_RESTART), arrays, header)
@@ -73,6 +92,16 @@ class RelaxationFiles:
         atoms.set_positions(self._arrays["atoms.positions"], apply_constraint=False)
         restore_optimizer(optimizer, self._arrays, self._header["optimizer"])
         return dict(self._header["facts"])
+
+    def saved(self, name: str) -> NDArray[Any]:
+        """An array that was saved beside the geometry.
+
+        Raises:
+            CheckpointError: The restart file is of a run that saved none.
+        """
+        if name not in self._arrays:
+            raise CheckpointError(f"{self.run.file(_RESTART)} holds no {name}: start anew with --overwrite.")
+        return self._arrays[name]
 
     def close(self) -> None:
         """Close the files."""
@@ -86,6 +115,20 @@ class RelaxationFiles:
         state = load_state(self.run.file(_RESTART))
         self._arrays, self._header = state.arrays, state.header
         self.step = int(self._header["step"])
+
+
+def log_line(*values: float | None) -> str:
+    """A line of ``log.csv``; what is None is left empty."""
+    return ",".join("" if value is None else repr(value) for value in values) + "\n"
+
+
+def write_relaxed(run: RunFolder, relaxed: Atoms, frame: str) -> None:
+    """``relaxed.extxyz`` with this frame, and ``relaxed.cif`` of a crystal."""
+    write_atomic(run.file("relaxed.extxyz"), frame)
+    if relaxed.pbc.all():
+        from ase.io import write
+
+        write_atomic_with(run.file("relaxed.cif"), lambda stream: write(stream, relaxed, format="cif"))
 
 
 def optimizer_state(optimizer: Any) -> tuple[Arrays, dict[str, Any]]:

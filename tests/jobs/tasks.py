@@ -87,3 +87,16 @@ def wait_for(path: str) -> int:
     Path(path).write_text(str(os.getpid()))
     time.sleep(60)
     return 0
+
+
+def square_each(payloads: list[dict[str, Any]]) -> list[tuple[Any, str | None]]:
+    """Squares of several at once; the number 5 is an error, the number 7 kills the worker, 11 the call."""
+    answers: list[tuple[Any, str | None]] = []
+    for payload in payloads:
+        mark(payload)
+        if payload["n"] == 7:
+            os.kill(os.getpid(), signal.SIGKILL)
+        if payload["n"] == 11:
+            raise ZeroDivisionError("eleven")
+        answers.append((None, "five is odd.") if payload["n"] == 5 else (payload["n"] ** 2, None))
+    return answers

@@ -66,6 +66,24 @@ def test_errors_stay_with_their_items_and_are_tried_again_only_on_demand(
         assert [row.id for row in manifest.rows(FAILED)] == ["item-001", "item-003", "item-005", "item-007"]
 
 
+def test_in_a_group_one_cannot_pull_down_the_others(items: Items, path: Path, marks: Path) -> None:
+    """A killer, an error and a call that fails as a whole, among fourteen in groups of four."""
+    with Manifest(path, "job") as manifest:
+        outcomes = list(run_jobs(items(14), tasks.square_each, manifest, workers=2, group=4, retries=1))
+        again = list(run_jobs(items(14), tasks.square_each, manifest, workers=1, group=4))
+    found = {int(one.id[-3:]): one for one in outcomes}
+    assert sorted(found) == list(range(14))
+    assert {n: one.error for n, one in found.items() if one.error is not None} == {
+        5: "five is odd.",
+        7: found[7].error,
+        11: "ZeroDivisionError: eleven",
+    }
+    assert "killed by signal 9" in str(found[7].error)
+    assert all(one.result == n * n for n, one in found.items() if one.error is None)
+    assert all(one.kept for one in again)
+    assert [n for n in tasks.calls(marks) if n in (0, 1, 2, 3, 12, 13)] == [0, 1, 2, 3, 12, 13]
+
+
 def test_an_item_that_kills_its_workers_is_named_and_the_others_are_done(
     items: Items, path: Path, marks: Path
 ) -> None:

@@ -1,0 +1,92 @@
+"""Many small crystals relaxed together, against one after another: throughput and where they end.
+
+    python benchmarks/relax_batched.py [--structures N] [--threads 2] [--rounds 3] [--cell free] [--file F]
+
+Crystals below 20 atoms, displaced by 0.05 Å and strained by 2%, or those of a file as they are. "One at a
+time" is ``atomml.workflows.relax`` of each (ASE's optimiser and filter around our model, no folder).
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from typing import Any
+
+from machine import describe, limit_threads
+
+
+def _crystals(count: int) -> list[Any]:
+    """Eight kinds in turn, 2 to 16 atoms, each displaced and strained in its own way."""
+    import numpy as np
+    from ase.build import bulk
+    from crystals import lithium_cobalt_oxide, rattled, rutile
+
+    kinds = [
+        bulk("NiAl", "cesiumchloride", 2.88),
+        bulk("Cu", cubic=True),
+        rutile((1, 1, 1)),
+        bulk("Si", cubic=True),
+        bulk("NaCl", "rocksalt", 5.64, cubic=True),
+        bulk("MgO", "rocksalt", 4.25, cubic=True),
+        lithium_cobalt_oxide((1, 1, 1)),
+        bulk("Fe", cubic=True).repeat((2, 2, 2)),
+    ]
+    found = []
+    for seed in range(count):
+        atoms = rattled(kinds[seed % len(kinds)], 0.05, seed)
+        strain = np.random.default_rng(seed).normal(0, 0.02, (3, 3))
+        atoms.set_cell(atoms.cell.array @ (np.eye(3) + 0.5 * (strain + strain.T)), scale_atoms=True)
+        found.append(atoms)
+    return found
+
+
+def main() -> None:
+    """Parse, relax both ways in turn, print a table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--structures", type=int, default=64)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--cell", default="free")
+    parser.add_argument("--optimizer", default="lbfgs")
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--file", help="structures of a file; those above 20 atoms are left out")
+    told = parser.parse_args()
+    limit_threads(told.threads)
+    from atomml import load_model
+    from atomml.workflows import relax
+    from atomml.workflows.inputs import structures_of
+    from atomml.workflows.relaxation_batched import relax_batched
+
+    describe("ase")
+    model = load_model("chgnet-0.3.0", device=told.device)
+    if told.file:
+        read = (given.atoms for given in structures_of(told.file))
+        cells = [atoms for atoms in read if len(atoms) < 20][: told.structures]
+    else:
+        cells = _crystals(told.structures)
+    settings = {"cell": told.cell, "optimizer": told.optimizer}
+    list(relax_batched(cells[:8], model, steps=2, **settings))
+    for atoms in cells[:8]:
+        relax(atoms, model, steps=2, **settings)
+    ratios = []
+    print(f"\n{len(cells)} crystals of {min(map(len, cells))} to {max(map(len, cells))} atoms, {settings}\n")
+    print("| round | one at a time, s | together, s | times the throughput |\n|---|---|---|---|")
+    for number in range(told.rounds):
+        started = time.perf_counter()
+        alone = [relax(atoms, model, **settings) for atoms in cells]
+        middle = time.perf_counter()
+        ended = sorted(relax_batched(cells, model, **settings), key=lambda one: one.index)
+        seconds = middle - started, time.perf_counter() - middle
+        ratios.append(seconds[0] / seconds[1])
+        print(f"| {number + 1} | {seconds[0]:.1f} | {seconds[1]:.1f} | {ratios[-1]:.2f} |", flush=True)
+    pairs = [(one.result, other) for one, other in zip(ended, alone, strict=True) if one.result is not None]
+    apart = max(abs(one.energy_per_atom - other.energy_per_atom) for one, other in pairs)
+    same = sum(one.n_steps == other.n_steps for one, other in pairs)
+    print(f"\nmedian {statistics.median(ratios):.2f}; {len(pairs)} of {len(cells)} relaxed together,")
+    print(f"{sum(one.converged for one, _ in pairs)} converged, {same} in as many steps as alone;")
+    print(f"energies differ by {1e3 * apart:.2g} meV/atom at most")
+
+
+if __name__ == "__main__":
+    main()

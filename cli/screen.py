@@ -1,0 +1,171 @@
+"""``atomml screen WORKFLOW STRUCTURES``; its flags are those of the workflow and those of a screen."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from atomml.cli.parsing import Parser, add_flags, calculator_settings, layers_of, resolve_flags
+from atomml.cli.workflow import (
+    EXIT_NOT_CONVERGED,
+    WORKFLOWS,
+    SharedOptions,
+    add_control_flags,
+    set_threads,
+)
+from atomml.config import OptionSpec, close_match, option_specs
+from atomml.errors import OptionError
+from atomml.workflows.screening import ScreenOptions
+
+__all__ = ["SCREENED", "Screening", "parse_screen", "run"]
+
+SCREENED = [name for name, workflow in WORKFLOWS.items() if not workflow.reads_data]
+_KNOWN = f"there are {', '.join(SCREENED)}."
+_SHOWN = 20
+
+
+@dataclass
+class Screening:
+    """A command line of a screen, understood.
+
+    Attributes:
+        workflow: What is done to each structure.
+        structures: As they were named.
+        values: Every option's value.
+        found: How the command itself behaves.
+        calculator: Keyword arguments for the class of ``--model ase:MODULE:CLASS``.
+    """
+
+    workflow: str
+    structures: list[str]
+    values: dict[str, Any]
+    found: argparse.Namespace
+    calculator: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        return Path(self.values.get("out") or f"screen-{self.workflow}")
+
+
+def parse_screen(
+    name: str, argv: Sequence[str], more: dict[str, OptionSpec], description: str
+) -> tuple[Screening, dict[str, Any]]:
+    """The command line of ``screen``, or of a command with the same words and options of its own.
+
+    Args:
+        name: The command.
+        argv: Its words.
+        more: Its own options, beside those of ``screen``.
+        description: For the help.
+
+    Returns:
+        The screen, and the values of ``more``.
+
+    Raises:
+        OptionError: No workflow, no structures, a wrong option.
+    """
+    workflow = argv[0] if argv and not argv[0].startswith("-") else None
+    if workflow is not None and workflow not in SCREENED:
+        raise OptionError(f"There is no workflow {workflow!r}; {close_match(workflow, SCREENED, _KNOWN)}")
+    own = WORKFLOWS[workflow].specs() if workflow else {}
+    about = option_specs(ScreenOptions)
+    shared = {key: spec for key, spec in option_specs(SharedOptions).items() if key not in own}
+    epilog = "" if workflow else f"{_KNOWN} 'atomml {name} relax --help' lists the flags of relax."
+    parser = Parser(f"atomml {name} {workflow or 'WORKFLOW'}", description, epilog)
+    parser.add_argument("structures", nargs="*", metavar="STRUCTURE", help="files, folders, patterns")
+    if more:
+        add_flags(parser, more, f"options of {name}")
+    add_flags(parser, about, "options of the screen")
+    if own:
+        add_flags(parser, own, f"options of {workflow}")
+    add_flags(parser, shared, "model and folder")
+    add_control_flags(parser)
+    found = parser.parse(argv[1:] if workflow else argv)
+    if workflow is None:
+        raise OptionError(f"atomml {name} needs a workflow first: {_KNOWN}")
+    extra = ("workflow", "structure", "structures", "calculator")
+    values = resolve_flags(own | about | more | shared, found, "screen", extra=extra)
+    structures = found.structures or _from_config(found)
+    if not structures:
+        raise OptionError(f"atomml {name} needs structures: name files, folders or patterns.")
+    settings = calculator_settings(found, "screen", [values["model"]])
+    ours = {key: values.pop(key) for key in more}
+    return Screening(workflow, list(structures), values, found, settings), ours
+
+
+def _from_config(found: argparse.Namespace) -> list[str]:
+    named: list[str] = []
+    for _, layer in layers_of(found, "screen"):
+        value = layer.get("structures", named)
+        named = [value] if isinstance(value, str) else [str(entry) for entry in value]
+    return named
+
+
+def run(name: str, argv: Sequence[str]) -> int:
+    """Parse, screen, print the table's head; returns the exit code."""
+    about = "One workflow on thousands of structures: one table, failures kept as rows, any kill survived."
+    screening, _ = parse_screen(name, argv, {}, about)
+    values, found = dict(screening.values), screening.found
+    set_threads(threads := values.pop("threads"))
+    if found.dry_run:
+        return _dry_run(screening)
+    from atomml.cli.display import print_json, run_shown
+    from atomml.workflows import screen
+    from atomml.workflows.inputs import given_model
+
+    model: Any = values.pop("model")
+    if model.startswith("ase:"):
+        allowed = found.allow_code or "model" in vars(found)
+        model = given_model(model, calculator=screening.calculator, allow_code=allowed)
+    values.pop("out")
+    with run_shown(f"screen {screening.workflow}", found):
+        result = screen(
+            screening.workflow,
+            screening.structures,
+            model,
+            out=screening.folder,
+            resume=found.resume,
+            overwrite=found.overwrite,
+            threads=threads,
+            **values,
+        )
+    if found.json:
+        print_json(result.summary)
+    elif not found.quiet:
+        _show(result)
+    return 0 if result.converged else EXIT_NOT_CONVERGED
+
+
+def _show(result: Any) -> None:
+    """The first selected rows, or the first of all, and what was counted."""
+    from atomml.cli.display import print_results, say, table
+
+    rows = result.selected or result.rows
+    columns = [key for key in rows[0] if any(row.get(key) is not None for row in rows)] if rows else []
+    columns = [key for key in columns if key != "warnings"]
+    sys.stdout.write(table(columns, [[row.get(key) for key in columns] for row in rows[:_SHOWN]]))
+    if len(rows) > _SHOWN:
+        say(f"... and {len(rows) - _SHOWN} more")
+    print_results({key: value for key, value in result.results().items() if value}, result.units())
+    if result.folder is not None:
+        say(f"written to {result.folder}/ (results.csv, report.html)")
+
+
+def _dry_run(screening: Screening) -> int:
+    """The plan of the workflow on the structures."""
+    from atomml.cli.dry_run import dry_run
+    from atomml.cli.workflow import Plan
+    from atomml.workflows.inputs import expand_sources
+
+    workflow, values = screening.workflow, dict(screening.values)
+    values["out"] = str(screening.folder)
+    found = screening.found
+    files = expand_sources(screening.structures)
+    allowed = found.allow_code or "model" in vars(found)
+    plan = Plan(workflow, WORKFLOWS[workflow], files, values, found, allowed, screening.calculator)
+    return dry_run(plan)
