@@ -334,10 +334,9 @@ def _state_of(model: nn.Module) -> list[int]:
     while modules:
         module = modules.pop()
         modules += [child for child in module._modules.values() if child is not None]
-        for tensors in (module._parameters, module._buffers):
-            for tensor in tensors.values():
-                if tensor is not None:
-                    state += (tensor.data_ptr(), tensor._version)
+        for tensor in (*module._parameters.values(), *module._buffers.values()):
+            if tensor is not None:
+                state += (tensor.data_ptr(), tensor._version)
     return state
 
 
