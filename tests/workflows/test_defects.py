@@ -52,7 +52,7 @@ def test_rutile_and_lithium_cobalt_oxide_have_the_sites_of_the_tables(root: Path
     group = point_group(plain(rutile()), 0.01)
     assert (group.symbol, group.number) == ("P4_2/mnm", 136)
     sites = unique_sites(plain(rutile()), 0.01)
-    assert [(site.label, site.symmetry) for site in sites] == [("Ti 2a", "mmm"), ("O 4f", "m2m")]
+    assert [(site.label, site.symmetry) for site in sites] == [("Ti 2a", "m.mm"), ("O 4f", "m.2m")]
     assert [len(site.atoms) for site in sites] == [2, 4]
     layered = read(root / "examples" / "LiCoO2.cif")
     sites = unique_sites(layered, 0.01)
@@ -289,6 +289,7 @@ def test_a_crystal_above_the_hull_is_said_to_be() -> None:
         ({"min_length": 30}, "has 2048 atoms, more than --max-atoms 300"),
         ({"converge": (8, 30)}, "--min-length and --converge"),
         ({"min_length": 0}, "above 0"),
+        ({"min_length": 30, "max_atoms": 9}, "more than --max-atoms 9"),
         ({"phases": ("nowhere/*.cif",)}, "holds no files"),
     ],
 )
@@ -315,6 +316,14 @@ def test_wrong_substitutions_and_elements_are_refused() -> None:
         vacancy(bulk("Po", "sc", a=3.36), "chgnet-0.3.0")
     with pytest.raises(StructureError, match="not periodic"):
         vacancy(Atoms("Cu"), EMT())
+
+
+def test_an_element_that_the_model_never_saw_is_refused_as_a_dopant_too() -> None:
+    """With its potential given, no reference would say so."""
+    with pytest.raises(ModelError, match=r"v_|Po_Cu: atom . is Po .* not trained on"):
+        defect(bulk("Cu", "fcc", a=3.6), "chgnet-0.3.0", substitute=("Cu:Po",), mu=("Po=-1",))
+    with pytest.raises(OptionError, match="has one atom: raise --min-length"):
+        vacancy(bulk("Cu", "fcc", a=3.6), EMT(), min_length=1)
 
 
 def test_a_number_for_every_potential_needs_no_reference(tmp_path: Path) -> None:
