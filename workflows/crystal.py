@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -71,6 +71,7 @@ def run_on_crystal(
     overwrite: bool,
     device: str,
     seed: int | None,
+    may_change: Collection[str] = (),
 ) -> AnyResult:
     """A workflow from end to end: check, open the run folder, measure, write summary and report.
 
@@ -86,6 +87,7 @@ def run_on_crystal(
         overwrite: Replace a folder of an earlier run.
         device: Device of a model that is loaded here.
         seed: Recorded; nothing here is random.
+        may_change: Options that a resumed run may give other values.
 
     Raises:
         InputError: A structure, model or option that is wrong.
@@ -105,6 +107,7 @@ def run_on_crystal(
         chosen,
         resume=resume,
         overwrite=overwrite,
+        may_change=may_change,
         structure=source,
         **used.config(),
         device=device,

@@ -85,13 +85,15 @@ def supercell_matrix(atoms: Atoms, length: float, symprec: float) -> Matrix:
 
 
 def checked_matrix(atoms: Atoms, length: float, symprec: float, max_atoms: int, label: str) -> Matrix:
-    """The same, refused where it holds too many atoms.
+    """The same, refused where it holds too many atoms, or one.
 
     Raises:
         OptionError: Says how many, and what to change.
     """
     matrix = supercell_matrix(atoms, length, symprec)
     n_atoms = len(atoms) * round(abs(np.linalg.det(matrix)))
+    if n_atoms == 1:
+        raise OptionError(f"{label}: a supercell of {length:g} Å has one atom: raise --min-length.")
     if n_atoms > max_atoms:
         raise OptionError(
             f"{label}: a supercell of {length:g} Å has {n_atoms} atoms, more than --max-atoms {max_atoms}: "

@@ -12,7 +12,7 @@ from atomml.workflows.chemical_potentials import Potential, choose_potentials, c
 from atomml.workflows.crystal import CrystalRun, Limits, relaxed_start
 from atomml.workflows.crystal_images import Image, evaluate_images, write_images
 from atomml.workflows.defect_cells import PointDefect, checked_matrix, face_distance, supercell
-from atomml.workflows.inputs import GivenStructure
+from atomml.workflows.inputs import GivenStructure, check_covered
 from atomml.workflows.kept_relaxation import Relaxed, relax_kept
 from atomml.workflows.phase_set import (
     Phase,
@@ -93,6 +93,10 @@ def _check(run: CrystalRun, asked: Asked) -> None:
     parse_mu(options.mu, set(given.atoms.symbols), _added(defects), given.label)
     for length in (options.min_length, *options.converge):
         checked_matrix(given.atoms, length, options.symprec, options.max_atoms, given.label)
+    for defect in defects:
+        if defect.added is not None:
+            changed = GivenStructure(defect.put_into(given.atoms), f"{given.label} with {defect.name}")
+            check_covered(changed, run.model, run.folder.warn, options.allow_charge_mismatch)
 
 
 def _added(defects: Sequence[PointDefect]) -> set[str]:
@@ -134,17 +138,14 @@ def _potentials(run: CrystalRun, atoms: Atoms, defects: Sequence[PointDefect]) -
 
 
 def _competing(run: CrystalRun, host: Phase, elements: set[str]) -> list[Phase]:
-    """References of all elements but the crystal's own, if it is one, and the phases of ``--phases``."""
+    """References of the elements and the phases of ``--phases``, relaxed."""
     options, folder, model = run.options, run.folder, run.model
     limits = Limits.of(options)
     given = given_phases(options.phases, model, folder.warn, options.allow_charge_mismatch)
-    given = [one for one in given if set(one.atoms.symbols) <= elements]
-    if host.elements == elements:
-        given = [one for one in given if len(elements) > 1]
-    known = [host.atoms, *(one.atoms for one in given)]
-    needed = needed_references(elements - (host.elements if len(host.elements) == 1 else set()), known)
-    if elements == host.elements and len(elements) == 1:
-        needed = []
+    # A crystal of one element is its own reservoir, whatever else the element forms.
+    own = host.elements if len(host.elements) == 1 else frozenset()
+    given = [one for one in given if set(one.atoms.symbols) <= elements and set(one.atoms.symbols) != own]
+    needed = needed_references(elements - own, [host.atoms, *(one.atoms for one in given)])
     references = relaxed_references(folder, model, needed, limits, lambda one: _tell(run, one))
     rivals = [_rival(run, one, number) for number, one in enumerate(given)]
     return references + rivals

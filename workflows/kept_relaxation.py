@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from atomml.errors import OptionError
 from atomml.run import RunFolder, listening
 from atomml.workflows.crystal import Limits
 from atomml.workflows.inputs import GivenModel, GivenStructure
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
     from ase import Atoms
 
 __all__ = ["Relaxed", "relax_kept"]
+
+_SAME = 1e-4  # Å: more than rounding moves an atom, less than another structure differs
 
 
 @dataclass(frozen=True)
@@ -62,14 +65,16 @@ def relax_kept(
         allow_charge_mismatch: Go on with a charge or spin that the model cannot see.
 
     Raises:
-        InputError: The model does not cover the structure.
+        InputError: The model does not cover the structure, or the folder holds the relaxation of another.
         RunFailedError: The model gave a number that is not finite.
     """
     from atomml.workflows.relaxation import RelaxOptions, relax
 
     place = folder.file(name) if folder.kept else None
-    if place is not None and (place / "summary.json").exists():
-        return _read(place)
+    if place is not None:
+        _check_start(place, atoms)
+        if (place / "summary.json").exists():
+            return _read(place)
     options = RelaxOptions(
         cell=cell,
         fmax=limits.fmax,
@@ -83,6 +88,28 @@ def relax_kept(
     return Relaxed(
         found.atoms, found.energy, found.max_force, found.max_displacement, found.n_steps, found.converged
     )
+
+
+def _check_start(place: Path, atoms: Atoms) -> None:
+    """Refuse a folder that began with another structure: files behind a pattern may have changed."""
+    from ase.io import read
+
+    trajectory = place / "trajectory.extxyz"
+    if not trajectory.exists() or trajectory.stat().st_size == 0:
+        return
+    try:
+        first = read(trajectory, index=0)
+    except (OSError, ValueError, KeyError, StopIteration):  # torn by a kill: the relaxation begins anew
+        return
+    if first.get_chemical_formula(mode="reduce") != atoms.get_chemical_formula(mode="reduce"):
+        off = float("inf")
+    else:
+        cells = abs(first.cell.array - atoms.cell.array).max()
+        off = max(cells, abs(first.positions - atoms.positions).max())
+    if off > _SAME:
+        raise OptionError(
+            f"{place} holds the relaxation of another structure than this run asks for: use --overwrite."
+        )
 
 
 def _read(place: Path) -> Relaxed:

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from atomml.workflows.defect_cells import PointDefect
 
 __all__ = [
+    "MAY_CHANGE",
     "DefectOptions",
     "DefectResult",
     "PointDefectOptions",
@@ -25,6 +26,9 @@ __all__ = [
     "defect",
     "evaluations",
 ]
+
+MAY_CHANGE = ("mu", "temperature", "max_temperature", "temperature_step")
+"""What ``--resume`` may ask differently: it comes after the relaxations."""
 
 _RELAXATION = 30
 
@@ -193,6 +197,7 @@ def defect(
         overwrite=overwrite,
         device=device,
         seed=seed,
+        may_change=MAY_CHANGE,
     )
 
 

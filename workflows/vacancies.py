@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from atomml.options import option
 from atomml.result import quantity
 from atomml.workflows.inputs import DEFAULT_MODEL
-from atomml.workflows.point_defects import PointDefectOptions, PointDefectResult
+from atomml.workflows.point_defects import MAY_CHANGE, PointDefectOptions, PointDefectResult
 from atomml.workflows.point_defects import evaluations as _evaluations
 
 if TYPE_CHECKING:
@@ -109,6 +109,7 @@ def vacancy(
         overwrite=overwrite,
         device=device,
         seed=seed,
+        may_change=(*MAY_CHANGE, "neb"),
     )
 
 

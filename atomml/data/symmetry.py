@@ -82,7 +82,7 @@ def unique_sites(atoms: Atoms, symprec: float) -> list[UniqueSite]:
                 tuple(members.tolist()),
                 str(found.wyckoffs[members[0]]),
                 round(len(members) * cells),
-                str(found.site_symmetry_symbols[members[0]]).replace(".", ""),
+                str(found.site_symmetry_symbols[members[0]]),
             )
         )
     return sites

@@ -20,81 +20,15 @@ from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.neighborlist import neighbor_list
-from ase.spacegroup import crystal
 
 from atomml.cli.main import main
-from atomml.data.symmetry import conventional_cell, point_group, unique_sites
 from atomml.errors import InputError, ModelError, OptionError, StructureError
 from atomml.run import read_events
 from atomml.workflows import defect, vacancy
-from atomml.workflows.defect_cells import face_distance, supercell, supercell_matrix
 from atomml.workflows.defect_measurement import concentration
-from atomml.workflows.phonon_measurement import repeats_for
 
 EPSILON, SIGMA = 0.0104, 3.40
 EMT_MODEL = ["--model", "ase:ase.calculators.emt:EMT"]
-
-
-def rutile() -> Atoms:
-    """TiO2, of W. H. Baur and A. A. Khan, Acta Cryst. B 27, 2133 (1971)."""
-    cell = [4.594, 4.594, 2.959, 90, 90, 90]
-    return crystal(["Ti", "O"], [(0, 0, 0), (0.305, 0.305, 0)], spacegroup=136, cellpar=cell)
-
-
-def plain(atoms: Atoms) -> Atoms:
-    return Atoms(atoms.numbers, atoms.positions, cell=atoms.cell, pbc=True)
-
-
-def test_rutile_and_lithium_cobalt_oxide_have_the_sites_of_the_tables(root: Path) -> None:
-    """Rutile: Ti 2a (m.mm), O 4f (m.2m). LiCoO2 (R-3m, hexagonal): metals 3a and 3b, O 6c."""
-    from ase.io import read
-
-    group = point_group(plain(rutile()), 0.01)
-    assert (group.symbol, group.number) == ("P4_2/mnm", 136)
-    sites = unique_sites(plain(rutile()), 0.01)
-    assert [(site.label, site.symmetry) for site in sites] == [("Ti 2a", "mmm"), ("O 4f", "m2m")]
-    assert [len(site.atoms) for site in sites] == [2, 4]
-    layered = read(root / "examples" / "LiCoO2.cif")
-    sites = unique_sites(layered, 0.01)
-    assert {(site.element, site.multiplicity) for site in sites} == {("Li", 3), ("Co", 3), ("O", 6)}
-    letters = {site.element: site.wyckoff for site in sites}
-    assert {letters["Li"], letters["Co"]} == {"a", "b"}
-    assert letters["O"] == "c"
-
-
-def test_sites_do_not_depend_on_the_cell_that_is_given() -> None:
-    sites = unique_sites(plain(rutile()).repeat((2, 1, 2)), 0.01)
-    assert [site.label for site in sites] == ["Ti 2a", "O 4f"]
-    assert [len(site.atoms) for site in sites] == [8, 16]
-
-
-def test_the_conventional_cell_is_made_of_whole_vectors() -> None:
-    primitive = bulk("Cu", "fcc", a=3.6)
-    rows = conventional_cell(primitive, 0.01)
-    assert rows is not None
-    cell = rows @ primitive.cell.array
-    assert np.allclose(cell @ cell.T, 3.6**2 * np.eye(3))
-    assert conventional_cell(bulk("Cu", "fcc", a=3.6, cubic=True).repeat(2), 0.01) is None
-
-
-@pytest.mark.parametrize(
-    "atoms", [bulk("Cu", "fcc", a=3.6), bulk("Mg", "hcp", a=3.2, c=5.2), plain(rutile())], ids=str
-)
-@pytest.mark.parametrize("length", [7.0, 10.0])
-def test_a_supercell_is_the_same_crystal_with_its_faces_apart(atoms: Atoms, length: float) -> None:
-    matrix = supercell_matrix(atoms, length, 0.01)
-    made = supercell(atoms, matrix)
-    assert len(made) == len(atoms) * round(abs(np.linalg.det(matrix)))
-    assert face_distance(made) >= length - 1e-6
-    assert len(made) <= len(atoms) * math.prod(repeats_for(atoms.cell.array, length))
-    shifts = np.linalg.solve(atoms.cell.array.T, (made.positions[: len(atoms)] - atoms.positions).T)
-    assert np.allclose(shifts, np.rint(shifts), atol=1e-9)  # its first atoms are those of the cell
-    assert list(made.symbols[: len(atoms)]) == list(atoms.symbols)
-    assert made.cell.volume == pytest.approx(atoms.cell.volume * len(made) / len(atoms))
-    around, lengths = neighbor_list("id", made, 3.4)
-    once, distances = neighbor_list("id", atoms, 3.4)
-    assert len(around) == len(once) * len(made) // len(atoms)
-    assert lengths.min() == pytest.approx(distances.min())
 
 
 def test_a_lennard_jones_vacancy_costs_the_lattice_sum_of_one_atom() -> None:
@@ -242,9 +176,11 @@ def test_an_antisite_and_its_reverse_have_the_signs_of_the_exchange() -> None:
     assert sum(by_name.values()) == pytest.approx(on_copper + on_gold, abs=1e-9)
 
 
-def test_a_foreign_atom_comes_from_its_own_crystal() -> None:
+def test_a_foreign_atom_comes_from_its_own_crystal(tmp_path: Path) -> None:
     """Silver in copper: 12 Cu-Cu bonds become Ag-Cu; copper goes to its bulk, silver comes from silver."""
-    found = defect(bulk("Cu", "fcc", a=3.6), Bonds(), substitute=("Cu:Ag",), **SETTINGS)
+    bulk("Cu", "bcc", a=2.87).write(tmp_path / "lower.cif")  # 7 bonds an atom: no reservoir of fcc copper
+    phases = (str(tmp_path / "lower.cif"),)
+    found = defect(bulk("Cu", "fcc", a=3.6), Bonds(), substitute=("Cu:Ag",), phases=phases, **SETTINGS)
     expected = 12 * (-0.55 + 0.70) - (6 * -0.45) + 6 * CU
     assert found.formation_energy == pytest.approx(expected, abs=1e-9)
     assert "mu(Cu) = -4.2000 eV (own bulk)" in found.convention
@@ -289,6 +225,7 @@ def test_a_crystal_above_the_hull_is_said_to_be() -> None:
         ({"min_length": 30}, "has 2048 atoms, more than --max-atoms 300"),
         ({"converge": (8, 30)}, "--min-length and --converge"),
         ({"min_length": 0}, "above 0"),
+        ({"min_length": 30, "max_atoms": 9}, "more than --max-atoms 9"),
         ({"phases": ("nowhere/*.cif",)}, "holds no files"),
     ],
 )
@@ -315,6 +252,14 @@ def test_wrong_substitutions_and_elements_are_refused() -> None:
         vacancy(bulk("Po", "sc", a=3.36), "chgnet-0.3.0")
     with pytest.raises(StructureError, match="not periodic"):
         vacancy(Atoms("Cu"), EMT())
+
+
+def test_an_element_that_the_model_never_saw_is_refused_as_a_dopant_too() -> None:
+    """With its potential given, no reference would say so."""
+    with pytest.raises(ModelError, match=r"v_|Po_Cu: atom . is Po .* not trained on"):
+        defect(bulk("Cu", "fcc", a=3.6), "chgnet-0.3.0", substitute=("Cu:Po",), mu=("Po=-1",))
+    with pytest.raises(OptionError, match="has one atom: raise --min-length"):
+        vacancy(bulk("Cu", "fcc", a=3.6), EMT(), min_length=1)
 
 
 def test_a_number_for_every_potential_needs_no_reference(tmp_path: Path) -> None:

@@ -110,3 +110,39 @@ def test_the_command_draws_the_hop_and_keeps_its_path(
     assert main([*words, "--resume"]) in (0, 3)
     assert Path("run/barriers.csv").read_bytes() == before
     assert Path("run/neb/v_Cu/summary.json").read_bytes() == path  # not found twice
+
+
+def test_a_barrier_and_another_potential_may_be_asked_for_later(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They come after the relaxations, which stay as they are; another supercell is another run."""
+    monkeypatch.chdir(tmp_path)
+    bulk("Cu", "fcc", a=3.6).write("cu.cif")
+    words = ["vacancy", "cu.cif", "--model", "ase:ase.calculators.emt:EMT", "--out", "run", "--quiet"]
+    assert main([*words, "--min-length", "6"]) == 0
+    first = json.loads(Path("run/summary.json").read_text())["results"]
+    (relaxed,) = Path("run/defects").glob("*/summary.json")
+    before = relaxed.read_bytes()
+    assert main([*words, "--min-length", "6", "--resume", "--mu", "Cu=-1"]) == 0
+    second = json.loads(Path("run/summary.json").read_text())["results"]
+    change = second["vacancy_formation_energy_eV"] - first["vacancy_formation_energy_eV"]
+    assert change == pytest.approx(-1 - first["chemical_potentials"][0]["mu_eV"], abs=1e-9)
+    assert relaxed.read_bytes() == before
+    assert main([*words, "--min-length", "8", "--resume"]) == 2
+
+
+def test_a_folder_with_another_structures_relaxation_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A file behind ``--phases`` was replaced between two runs: its old energy must not pass for the new."""
+    from atomml.errors import OptionError
+    from atomml.workflows import formation
+
+    monkeypatch.chdir(tmp_path)
+    bulk("Cu", "fcc", a=3.6).write("rival.extxyz")
+    settings = {"phases": ("rival.extxyz",), "out": "run"}
+    formation(bulk("Cu", "hcp", a=2.55, c=4.16), EMT(), **settings)
+    for other in (bulk("Cu", "bcc", a=2.87), bulk("Cu", "fcc", a=3.6, cubic=True), bulk("Ag")):
+        other.write("rival.extxyz")
+        with pytest.raises(OptionError, match="another structure"):
+            formation(bulk("Cu", "hcp", a=2.55, c=4.16), EMT(), resume=True, **settings)
