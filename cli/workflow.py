@@ -113,6 +113,13 @@ WORKFLOWS = {
         "Phonons by finite displacements in a supercell of 20 Å: bands on the standard path, density of "
         "states, heat capacity, free energy; imaginary modes are named. Needs the extra 'phonons'.",
     ),
+    "serve": Workflow(
+        "atomml.workflows.serving",
+        "serve",
+        "ServeOptions",
+        "Answer i-PI (or any server of its protocol) with a model: energy, forces and virial of each "
+        "structure that it sends. STRUCTURE has the atoms in the server's order.",
+    ),
     "evaluate": Workflow(
         "atomml.workflows.evaluation",
         "evaluate",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from atomml.workflows.molecular_dynamics import md
     from atomml.workflows.nudged_band import neb
     from atomml.workflows.relaxation import relax
+    from atomml.workflows.serving import serve
     from atomml.workflows.single_point import predict
     from atomml.workflows.training import train
     from atomml.workflows.trajectory_analysis import rdf, vdos
@@ -40,6 +41,7 @@ __all__ = [
     "rdf",
     "relax",
     "report_data",
+    "serve",
     "split_data",
     "train",
     "vdos",
@@ -62,6 +64,7 @@ _HOME = {
     "predict": "single_point",
     "rdf": "trajectory_analysis",
     "relax": "relaxation",
+    "serve": "serving",
     "train": "training",
     "vdos": "trajectory_analysis",
 }
