@@ -85,7 +85,7 @@ def start(
         "-m",
         "atomml.cli.main",
         "serve",
-        "water.xyz",
+        "water.extxyz",
         "--ipi",
         f"unix:{address}",
         "--quiet",
@@ -118,6 +118,8 @@ def main() -> int:
         whole, killed = Path(top, "whole"), Path(top, "killed")
         server, clients = start(whole, arguments, stamp)
         errors = [client.communicate()[1] for client in clients]
+        if any(client.returncode for client in clients):
+            server.kill()
         codes = [server.wait(), *(client.returncode for client in clients)]
         if any(codes):
             print((whole / "i-pi.log").read_text()[-2000:], *errors)
