@@ -14,6 +14,7 @@ from atomml.options import option
 from atomml.result import Result, quantity
 from atomml.run import RunFolder
 from atomml.units import GPA
+from atomml.workflows.charge_states import write_states
 from atomml.workflows.inputs import (
     DEFAULT_MODEL,
     GivenModel,
@@ -85,6 +86,7 @@ class RelaxResult(Result):
         n_steps: Steps taken, before a resume too.
         cell_lengths: Å.
         cell_angles: Degrees.
+        ions: Atoms by ion, such as ``Mn3+``, as the magnetic moments tell; None where they tell nothing.
     """
 
     atoms: Atoms = field(metadata={"summary": False})
@@ -101,6 +103,7 @@ class RelaxResult(Result):
     n_steps: int = 0
     cell_lengths: list[float] | None = field(default=None, metadata={"unit": "Å"})
     cell_angles: list[float] | None = field(default=None, metadata={"unit": "°"})
+    ions: dict[str, int] | None = None
 
 
 def relax(
@@ -286,6 +289,7 @@ class _Relaxation:
             from ase.io import write
 
             write_atomic_with(run.file("relaxed.cif"), lambda stream: write(stream, relaxed, format="cif"))
+        result.ions = write_states(run, self.atoms)
         finish_run(run, result, model=self.model.record(), inputs=[self.given.record()], seconds=seconds)
         return result
 
@@ -376,6 +380,8 @@ def _frame(atoms: Atoms) -> str:
     results = {"energy": atoms.get_potential_energy(), "forces": atoms.get_forces(apply_constraint=False)}
     if _has_stress(atoms):
         results["stress"] = atoms.get_stress(apply_constraint=False)
+    if "magmoms" in atoms.calc.results:
+        results["magmoms"] = atoms.calc.results["magmoms"]
     return extxyz_frame(atoms, results)
 
 
