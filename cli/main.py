@@ -50,6 +50,7 @@ COMMANDS = {
     "formation": Command("atomml.cli.workflow", "formation energy, energy above the hull, decomposition"),
     "rdf": Command("atomml.cli.trajectory", "radial distribution functions and neighbours of a trajectory"),
     "vdos": Command("atomml.cli.trajectory", "vibrational density of states from a trajectory's velocities"),
+    "serve": Command("atomml.cli.workflow", "a model behind i-PI's socket: path integrals and more"),
     "evaluate": Command("atomml.cli.workflow", "errors of a model against labelled data, with intervals"),
     "train": Command("atomml.cli.train", "train a potential from fresh weights on labelled structures"),
     "finetune": Command("atomml.cli.train", "teach a published model your own calculations"),

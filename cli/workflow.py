@@ -164,6 +164,13 @@ WORKFLOWS = {
         "the hull and decomposition within the structures and the phases of --phases.",
         many="atomml.workflows.formation_energy:formation",
     ),
+    "serve": Workflow(
+        "atomml.workflows.serving",
+        "serve",
+        "ServeOptions",
+        "Answer i-PI (or any server of its protocol) with a model: energy, forces and virial of each "
+        "structure that it sends. STRUCTURE has the atoms in the server's order.",
+    ),
     "evaluate": Workflow(
         "atomml.workflows.evaluation",
         "evaluate",

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from atomml.workflows.relaxation import relax
     from atomml.workflows.relaxation_batched import relax_batched
     from atomml.workflows.screening import screen
+    from atomml.workflows.serving import serve
     from atomml.workflows.single_point import predict
     from atomml.workflows.straining import strain
     from atomml.workflows.training import train
@@ -54,6 +55,7 @@ __all__ = [
     "relax_batched",
     "report_data",
     "screen",
+    "serve",
     "split_data",
     "strain",
     "surface",
@@ -84,6 +86,7 @@ _HOME = {
     "relax": "relaxation",
     "relax_batched": "relaxation_batched",
     "screen": "screening",
+    "serve": "serving",
     "strain": "straining",
     "surface": "surfaces",
     "train": "training",

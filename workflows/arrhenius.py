@@ -15,19 +15,10 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["ArrheniusFit", "fit_arrhenius", "nernst_einstein", "usual_charge"]
+__all__ = ["ArrheniusFit", "fit_arrhenius", "nernst_einstein"]
 
 _KB = 8.617333262e-5  # eV/K, CODATA 2018
 _CHARGE = 1.602176634e-19  # C, exact
-# Common oxidation states of ions that move in solids (N. N. Greenwood and A. Earnshaw, Chemistry of the
-# Elements, 2nd edition); elements with several are not among them.
-_USUAL = {
-    **dict.fromkeys(("H", "Li", "Na", "K", "Rb", "Cs", "Ag"), 1.0),
-    **dict.fromkeys(("Be", "Mg", "Ca", "Sr", "Ba", "Zn", "Cd"), 2.0),
-    **dict.fromkeys(("Al", "Sc", "Y", "La", "Ga"), 3.0),
-    **dict.fromkeys(("F", "Cl", "Br", "I"), -1.0),
-    **dict.fromkeys(("O", "S", "Se"), -2.0),
-}
 
 
 @dataclass(frozen=True)
@@ -105,8 +96,3 @@ def nernst_einstein(diffusivity: float, density: float, charge: float, temperatu
         temperature: K.
     """
     return density * 1e24 * charge**2 * _CHARGE * diffusivity / (_KB * temperature)
-
-
-def usual_charge(element: str) -> float | None:
-    """The charge that an element's ions usually carry, e; None where there are several."""
-    return _USUAL.get(element)

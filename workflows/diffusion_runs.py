@@ -13,8 +13,9 @@ import numpy as np
 
 from atomml.errors import OptionError
 from atomml.files import write_table
+from atomml.oxidation import usual_charge
 from atomml.run import RunFolder, plain
-from atomml.workflows.arrhenius import fit_arrhenius, nernst_einstein, usual_charge
+from atomml.workflows.arrhenius import fit_arrhenius, nernst_einstein
 from atomml.workflows.diffusivity import DiffusionOptions, DiffusionResult, as_sources
 from atomml.workflows.inputs import GivenModel, GivenStructure, check_covered, given_model, given_structure
 from atomml.workflows.mean_squared_displacement import (

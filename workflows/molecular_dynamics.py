@@ -88,7 +88,8 @@ class MDOptions:
 class MDResult(Result):
     """Means over the run after equilibration, their standard errors, and where the files are.
 
-    Errors are block averages (Flyvbjerg and Petersen, 1989); None for fewer than 8 samples.
+    Errors are block averages (Flyvbjerg and Petersen, 1989); None for fewer than 8 samples. ``ions`` are
+    the atoms of the last frame by ion, such as ``Mn3+``, where magnetic moments tell them.
     """
 
     atoms: Atoms = field(metadata={"summary": False})
@@ -110,6 +111,7 @@ class MDResult(Result):
     msd: float = quantity("Å^2")
     errors_reliable: bool = quantity()
     rollbacks: int = quantity(default=0)
+    ions: dict[str, int] | None = field(default=None)
 
 
 def md(
@@ -271,6 +273,11 @@ class _Run:
         if result.rdf:
             write_atomic(self.folder.file("rdf.csv"), curves_csv(result.rdf))
         write_structures(self.folder.file("final.extxyz"), [result.atoms])
+        if simulation.observables.magnetic:
+            from atomml.md.driver import TRAJECTORY
+            from atomml.workflows.charge_states import ions_over_time
+
+            result.ions = ions_over_time(self.folder, TRAJECTORY)
 
 
 def _settings(options: MDOptions) -> MDSettings:

@@ -13,6 +13,7 @@ from atomml.options import option
 from atomml.result import Result, quantity
 from atomml.run import RunFolder
 from atomml.units import GPA
+from atomml.workflows.charge_states import write_states
 from atomml.workflows.inputs import (
     DEFAULT_MODEL,
     GivenModel,
@@ -90,6 +91,7 @@ class RelaxResult(Result):
         n_steps: Steps taken, before a resume too.
         cell_lengths: Å.
         cell_angles: Degrees.
+        ions: Atoms by ion, such as ``Mn3+``, as the magnetic moments tell; None where they tell nothing.
     """
 
     atoms: Atoms = field(metadata={"summary": False})
@@ -106,6 +108,7 @@ class RelaxResult(Result):
     n_steps: int = 0
     cell_lengths: list[float] | None = field(default=None, metadata={"unit": "Å"})
     cell_angles: list[float] | None = field(default=None, metadata={"unit": "°"})
+    ions: dict[str, int] | None = None
 
 
 def relax(
@@ -272,6 +275,7 @@ class _Relaxation:
     def _finish(self, step: int, converged: bool, seconds: float) -> RelaxResult:
         run, result = self.run, self._result(step, converged)
         write_relaxed(run, result.atoms, _frame(self.atoms))
+        result.ions = write_states(run, self.atoms)
         finish_run(run, result, model=self.model.record(), inputs=[self.given.record()], seconds=seconds)
         return result
 
@@ -356,6 +360,5 @@ def _has_stress(atoms: Atoms) -> bool:
 
 def _frame(atoms: Atoms) -> str:
     energy, forces = float(atoms.get_potential_energy()), atoms.get_forces(apply_constraint=False)
-    return frame_of(
-        atoms, energy, forces, atoms.get_stress(apply_constraint=False) if _has_stress(atoms) else None
-    )
+    stress = atoms.get_stress(apply_constraint=False) if _has_stress(atoms) else None
+    return frame_of(atoms, energy, forces, stress, atoms.calc.results.get("magmoms"))

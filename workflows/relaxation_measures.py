@@ -54,8 +54,10 @@ def max_displacement(start: Atoms, end: Atoms) -> float:
     return float(np.linalg.norm(end.positions - carried, axis=1).max())
 
 
-def frame_of(atoms: Atoms, energy: float, forces: Array, stress: Array | None) -> str:
-    """A frame of extended XYZ: energy in eV, forces ``(n_atoms, 3)`` in eV/Å, stress in eV/Å³ or None."""
+def frame_of(
+    atoms: Atoms, energy: float, forces: Array, stress: Array | None, magmoms: Array | None = None
+) -> str:
+    """A frame of extended XYZ: energy eV, forces ``(n_atoms, 3)`` eV/Å, stress eV/Å³, moments μB."""
     from ase.stress import full_3x3_to_voigt_6_stress
 
     from atomml.data.structures import extxyz_frame
@@ -63,6 +65,8 @@ def frame_of(atoms: Atoms, energy: float, forces: Array, stress: Array | None) -
     results: dict[str, Any] = {"energy": energy, "forces": forces}
     if stress is not None:
         results["stress"] = full_3x3_to_voigt_6_stress(stress) if stress.shape == (3, 3) else stress
+    if magmoms is not None:
+        results["magmoms"] = magmoms
     return extxyz_frame(atoms, results)
 
 
