@@ -6,9 +6,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from atomml.workflows.quasi_harmonic import qha
-    from atomml.workflows.surfaces import surface
-
     from atomml.workflows.comparison import compare
     from atomml.workflows.data_import import import_data
     from atomml.workflows.data_label import label_data
@@ -20,9 +17,11 @@ if TYPE_CHECKING:
     from atomml.workflows.fine_tuning import finetune
     from atomml.workflows.lattice_dynamics import phonons
     from atomml.workflows.molecular_dynamics import md
+    from atomml.workflows.quasi_harmonic import qha
     from atomml.workflows.relaxation import relax
     from atomml.workflows.single_point import predict
     from atomml.workflows.straining import strain
+    from atomml.workflows.surfaces import surface
     from atomml.workflows.training import train
 
 __all__ = [

@@ -153,8 +153,8 @@ def _expansion(run: CrystalRun, volumes: Sequence[Volume]) -> QhaResult:
     if result.fit_rms > _ROUGH:
         run.folder.warn(
             f"The free energies are {result.fit_rms:.2g} meV/atom off the curve over the volumes, so that "
-            "expansion and what follows from it mean little: the model's frequencies do not follow the volume "
-            "smoothly; try a larger --displacement, a larger supercell, or another model."
+            "expansion and what follows from it mean little: the model's frequencies do not follow the "
+            "volume smoothly; try a larger --displacement, a larger supercell, or another model."
         )
     if options.temperature <= result.valid_to:
         _name(result, table, len(volumes[0].image.atoms))
