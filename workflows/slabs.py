@@ -80,7 +80,7 @@ def planes_of(structure: Any, max_index: int, miller: Sequence[int] | None) -> l
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         found = get_symmetrically_distinct_miller_indices(structure, max_index)
-    return sorted(tuple(int(i) for i in plane) for plane in found)
+    return sorted((int(h), int(k), int(i)) for h, k, i in found)
 
 
 def terminations(
