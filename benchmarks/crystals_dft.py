@@ -19,6 +19,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -204,7 +205,9 @@ def peer_environment(folder: Path) -> Path:
     python = folder / "bin" / "python"
     if not python.exists():
         subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", *PEER], check=True)
+        same = f"torch=={version('torch')}"  # as here, without the gigabytes of one for a GPU
+        index = ["--extra-index-url", "https://download.pytorch.org/whl/cpu"]
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *index, same, *PEER], check=True)
     return python
 
 
