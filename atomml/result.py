@@ -30,6 +30,8 @@ UNIT_SUFFIXES = {
     "per_A3": "1/Å^3",
     "J_per_K_per_mol": "J/K/mol",
     "THz": "THz",
+    "J_per_m2": "J/m^2",
+    "per_K": "1/K",
     "A3": "Å^3",
     "A2": "Å^2",
     "A": "Å",

@@ -6,9 +6,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from atomml.workflows.quasi_harmonic import qha
-    from atomml.workflows.surfaces import surface
-
     from atomml.workflows.comparison import compare
     from atomml.workflows.data_import import import_data
     from atomml.workflows.data_label import label_data
@@ -24,12 +21,14 @@ if TYPE_CHECKING:
     from atomml.workflows.molecular_dynamics import md
     from atomml.workflows.nudged_band import neb
     from atomml.workflows.point_defects import defect
+    from atomml.workflows.quasi_harmonic import qha
     from atomml.workflows.relaxation import relax
     from atomml.workflows.relaxation_batched import relax_batched
     from atomml.workflows.screening import screen
     from atomml.workflows.serving import serve
     from atomml.workflows.single_point import predict
     from atomml.workflows.straining import strain
+    from atomml.workflows.surfaces import surface
     from atomml.workflows.training import train
     from atomml.workflows.trajectory_analysis import rdf, vdos
     from atomml.workflows.vacancies import vacancy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,9 +25,22 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["count_cells", "measure", "need_phonopy", "repeats_for", "supercell_of", "thermal_table"]
+__all__ = [
+    "MEV_PER_KJ_PER_MOL",
+    "count_cells",
+    "force_constants",
+    "measure",
+    "need_phonopy",
+    "quiet_phonopy",
+    "repeats_for",
+    "supercell_of",
+    "thermal_table",
+    "warn_of_thin_supercell",
+]
 
-_MEV_PER_KJ_PER_MOL = 10.364269656  # e and N_A of CODATA 2018
+MEV_PER_KJ_PER_MOL = 10.364269656
+"""meV in one kJ/mol (e and N_A of CODATA 2018)."""
+
 _THIN = 10.0  # Å, below which a supercell is said to be small
 
 
@@ -57,16 +70,8 @@ def measure(run: CrystalRun) -> PhononResult:
     supercell_of(run.given.atoms, options)
     atoms, converged = relaxed_start(run)
     repeats = supercell_of(atoms, options)
-    with _quiet():
-        atoms = _refined(atoms, options.symprec)
-        phonopy = _phonopy(atoms, repeats, options)
-        images = evaluate_images(
-            run, [_atoms(cell) for cell in _displaced(phonopy)], keep="forces.safetensors"
-        )
-        phonopy.forces = np.array([image.forces for image in images])
-        phonopy.produce_force_constants(show_drift=False)
-        if options.sum_rule:
-            phonopy.symmetrize_force_constants()
+    with quiet_phonopy():
+        atoms, phonopy, images = force_constants(run, atoms, repeats, "forces.safetensors")
         path = standard_path(phonopy.primitive.cell, options.path_points)
         result = _spectrum(phonopy, path, options)
         write_atomic(run.folder.file("crystal.extxyz"), extxyz_frame(atoms, {}))
@@ -80,7 +85,29 @@ def measure(run: CrystalRun) -> PhononResult:
     return result
 
 
-def supercell_of(atoms: Atoms, options: PhononOptions) -> tuple[int, int, int]:
+def force_constants(
+    run: CrystalRun, atoms: Atoms, repeats: tuple[int, int, int], keep: str
+) -> tuple[Atoms, Any, list[Image]]:
+    """The crystal on its symmetric sites, phonopy's object with force constants, the displaced supercells.
+
+    Args:
+        run: The run; its options say how far atoms are moved and whether the sum rule is imposed.
+        atoms: The crystal, relaxed.
+        repeats: The supercell's repeats.
+        keep: File of the run folder that keeps the forces so far.
+    """
+    options = run.options
+    atoms = _refined(atoms, options.symprec)
+    phonopy = _phonopy(atoms, repeats, options.displacement)
+    images = evaluate_images(run, [_atoms(cell) for cell in _displaced(phonopy)], keep=keep)
+    phonopy.forces = np.array([image.forces for image in images])
+    phonopy.produce_force_constants(show_drift=False)
+    if options.sum_rule:
+        phonopy.symmetrize_force_constants()
+    return atoms, phonopy, images
+
+
+def supercell_of(atoms: Atoms, options: Any) -> tuple[int, int, int]:
     """The supercell's repeats.
 
     Raises:
@@ -97,20 +124,20 @@ def supercell_of(atoms: Atoms, options: PhononOptions) -> tuple[int, int, int]:
     return repeats
 
 
-def count_cells(atoms: Atoms, options: PhononOptions) -> int:
+def count_cells(atoms: Atoms, options: Any) -> int:
     """Unit cells in all displaced supercells together, from the structure as it is given.
 
     Raises:
         OptionError: The supercell has more atoms than allowed.
     """
     repeats = supercell_of(atoms, options)
-    with _quiet():
-        phonopy = _phonopy(_refined(atoms, options.symprec), repeats, options)
+    with quiet_phonopy():
+        phonopy = _phonopy(_refined(atoms, options.symprec), repeats, options.displacement)
     return len(_displaced(phonopy)) * math.prod(repeats)
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
+def quiet_phonopy() -> Iterator[None]:
     """Without the announcements of phonopy and spglib of what later versions will do."""
     import warnings
 
@@ -130,7 +157,7 @@ def _refined(atoms: Atoms, symprec: float) -> Atoms:
     return refined
 
 
-def _phonopy(atoms: Atoms, repeats: tuple[int, int, int], options: PhononOptions) -> Any:
+def _phonopy(atoms: Atoms, repeats: tuple[int, int, int], distance: float) -> Any:
     from phonopy import Phonopy
     from phonopy.structure.atoms import PhonopyAtoms
 
@@ -141,7 +168,7 @@ def _phonopy(atoms: Atoms, repeats: tuple[int, int, int], options: PhononOptions
         masses=atoms.get_masses(),
     )
     phonopy = Phonopy(cell, np.diag(repeats), primitive_matrix="auto")
-    phonopy.generate_displacements(distance=options.displacement)
+    phonopy.generate_displacements(distance=distance)
     return phonopy
 
 
@@ -200,7 +227,7 @@ def thermal_table(phonopy: Any, temperatures: list[float], sum_rule: bool = True
         "temperature_K": [float(t) for t in found.temperatures],
         "heat_capacity_J_per_K_per_mol": [float(c) / n for c in found.heat_capacity],
         "entropy_J_per_K_per_mol": [float(s) / n for s in found.entropy],
-        "free_energy_meV_per_atom": [float(f) / n * _MEV_PER_KJ_PER_MOL for f in found.free_energy],
+        "free_energy_meV_per_atom": [float(f) / n * MEV_PER_KJ_PER_MOL for f in found.free_energy],
     }
 
 
@@ -249,13 +276,18 @@ def temperatures_of(options: PhononOptions) -> list[float]:
     return [n * options.temperature_step for n in range(count + 1)]
 
 
-def _warn(run: CrystalRun, result: PhononResult, atoms: Atoms) -> None:
+def warn_of_thin_supercell(run: CrystalRun, repeats: Sequence[int], atoms: Atoms) -> None:
+    """Say so if opposite faces of the supercell are less than 10 Å apart."""
     heights = repeats_for(atoms.cell.array, _THIN)
-    if any(have < need for have, need in zip(result.supercell, heights, strict=True)):
+    if any(have < need for have, need in zip(repeats, heights, strict=True)):
         run.folder.warn(
             f"The supercell is thinner than {_THIN:g} Å: forces reach an atom's own images, and bands "
             "between the wave vectors that fit into it are a guess."
         )
+
+
+def _warn(run: CrystalRun, result: PhononResult, atoms: Atoms) -> None:
+    warn_of_thin_supercell(run, result.supercell, atoms)
     if result.stable:
         return
     named = "; ".join(

@@ -107,9 +107,6 @@ def surface(run: Run, report: Report) -> None:
                 [str(row["surface"]) for row in faces], shares, "part of the area (%)", "Wulff shape"
             )
             report.plot("Faces of the Wulff shape", svg)
-    wulff = run.path / "wulff.svg"
-    if wulff.is_file():
-        report.plot("Wulff shape", wulff.read_text(encoding="utf-8"), "The shape of least surface energy.")
     table = run.tables.get("thickness")
     if table is not None and len(table):
         curves = []

@@ -1,0 +1,262 @@
+"""CHGNet 0.3.0 through ``elastic`` and ``phonons`` against DFT, and beside matcalc 0.7 with chgnet.
+
+    python benchmarks/crystals_dft.py ../shared/data/crystals --moduli 200 --heat 100 --out rows.jsonl
+    python benchmarks/crystals_dft.py ../shared/data/crystals --peer --moduli 20 --heat 20 --out peer.jsonl
+
+DFT is that of the data: moduli of Materials Project binaries (relaxed ions), heat capacities at 300 K of
+Alexandria binaries, both PBE. Each row is appended to ``--out`` as it is done, and a run that is repeated
+goes on there. ``--peer`` runs matcalc in an environment of its own (``--peer-env``, made by pip if it is not
+there), both sides with the same settings: clamped ions, the same strains, the same displacement and
+supercell length.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from machine import describe, limit_threads
+
+STRAIN = 0.005
+FILES = {"moduli": "mp_binary_elasticity.extxyz.gz", "heat": "alexandria_binary_heat_capacity.extxyz.gz"}
+QUANTITIES = {
+    "moduli": (("bulk_modulus", "bulk_modulus_vrh", "GPa"), ("shear_modulus", "shear_modulus_vrh", "GPa")),
+    "heat": (("heat_capacity", "heat_capacity", "J/K/mol of atoms"),),
+}
+PEER = ("matcalc==0.7.0", "chgnet==0.4.2")
+
+
+def main() -> None:
+    """Parse, compute what is missing, print tables."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("data", type=Path, help="folder with the two extxyz.gz files")
+    parser.add_argument("--moduli", type=int, default=200, help="crystals for bulk and shear moduli")
+    parser.add_argument("--heat", type=int, default=100, help="crystals for the heat capacity")
+    parser.add_argument("--seed", type=int, default=0, help="of the choice of crystals")
+    parser.add_argument("--min-length", type=float, default=20.0, help="of the supercells of phonons, Å")
+    parser.add_argument("--ions", default="relaxed", choices=("relaxed", "clamped"), help="in strained cells")
+    parser.add_argument("--peer", action="store_true", help="the same crystals with matcalc, ions clamped")
+    parser.add_argument("--peer-env", type=Path, default=Path(tempfile.gettempdir(), "matcalc-env"))
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--out", type=Path, default=Path("crystals-dft.jsonl"))
+    told = parser.parse_args()
+    limit_threads(told.threads)
+    describe("ase", "phonopy", "pymatgen")
+    if told.peer:
+        told.ions = "clamped"
+    for kind in ("moduli", "heat"):
+        count = getattr(told, kind)
+        if count:
+            chosen = choose(told.data / FILES[kind], count, told.seed)
+            rows = computed(kind, chosen, told)
+            against_dft(kind, rows)
+            if told.peer:
+                beside_peer(kind, chosen, rows, told)
+
+
+def choose(file: Path, count: int, seed: int) -> list[Any]:
+    """``count`` crystals at random, the same for the same seed."""
+    import numpy as np
+    from ase.io import read
+
+    frames = read(file, ":")
+    assert isinstance(frames, list)
+    order = np.random.default_rng(seed).permutation(len(frames))[:count]
+    return [frames[n] for n in order]
+
+
+def computed(kind: str, chosen: Sequence[Any], told: argparse.Namespace) -> list[dict[str, Any]]:
+    """A row for each crystal; those of an earlier run come from the file, failures stay rows."""
+    from atomml import load_model
+
+    key = {"kind": kind, "ions": told.ions, "min_length": told.min_length, "threads": told.threads}
+    known = {row["id"]: row for row in read_rows(told.out) if all(row.get(k) == v for k, v in key.items())}
+    model = load_model("chgnet-0.3.0", dtype="float64", device="cpu")
+    compute: Callable[..., dict[str, Any]] = {"moduli": our_moduli, "heat": our_heat}[kind]
+    if any(atoms.info["id"] not in known for atoms in chosen):
+        compute(chosen[0], model, told)  # not counted: the first call compiles or loads the kernels
+    rows = []
+    for number, atoms in enumerate(chosen, 1):
+        identity = atoms.info["id"]
+        if identity not in known:
+            started = time.perf_counter()
+            try:
+                row = compute(atoms, model, told)
+            except Exception as error:  # one crystal that fails is a row, and the rest goes on
+                row = {"error": f"{type(error).__name__}: {error}"}
+            known[identity] = key | {"id": identity, **row, "seconds": time.perf_counter() - started}
+            append_row(told.out, known[identity])
+        dft = {ours: float(atoms.info[theirs]) for ours, theirs, _ in QUANTITIES[kind]}
+        if kind == "heat":  # per mole of primitive cells in the file
+            dft["heat_capacity"] /= known[identity].get("n_primitive", len(atoms))
+        rows.append(known[identity] | {"dft": dft, "formula": atoms.info["formula"]})
+        sys.stderr.write(
+            f"{kind} {number}/{len(chosen)} {atoms.info['formula']} {known[identity]['seconds']:.1f} s\n"
+        )
+    return rows
+
+
+def our_moduli(atoms: Any, model: Any, told: argparse.Namespace) -> dict[str, Any]:
+    """Hill's averages in GPa, and whether the crystal is stable by the model."""
+    from atomml.workflows import elastic
+
+    found = elastic(atoms, model, strain=STRAIN, ions=told.ions)
+    return {
+        "bulk_modulus": found.bulk_modulus,
+        "shear_modulus": found.shear_modulus,
+        "stable": found.stable,
+        "converged": found.converged,
+    }
+
+
+def our_heat(atoms: Any, model: Any, told: argparse.Namespace) -> dict[str, Any]:
+    """J/K per mole of atoms at 300 K."""
+    from atomml.workflows import phonons
+
+    found = phonons(atoms, model, min_length=told.min_length, temperature=300.0)
+    return {
+        "heat_capacity": found.heat_capacity,
+        "n_primitive": len(found.phonopy.primitive),
+        "stable": found.stable,
+        "converged": found.converged,
+    }
+
+
+def against_dft(kind: str, rows: Sequence[dict[str, Any]]) -> None:
+    """Mean absolute errors with 95% intervals over crystals: of all, and of those stable by the model."""
+    good = [row for row in rows if "error" not in row]
+    print(f"\n{kind}: {len(good)} of {len(rows)} crystals, {sum(row['seconds'] for row in rows):.0f} s")
+    for row in rows:
+        if "error" in row:
+            print(f"  failed: {row['formula']} ({row['id']}): {row['error'][:160]}")
+    print("\n| against DFT | crystals | mean absolute error | 95% interval | mean error | mean of DFT |")
+    print("|---|---|---|---|---|---|")
+    for name, _, unit in QUANTITIES[kind]:
+        for label, some in (("all", good), ("stable", [row for row in good if row["stable"]])):
+            if some:
+                print(f"| {name}, {unit}, {label} | {len(some)} | {errors(name, some)} |")
+
+
+def errors(name: str, rows: Sequence[dict[str, Any]]) -> str:
+    """Cells of the table."""
+    import numpy as np
+
+    from atomml.data.bootstrap import Bootstrap, interval
+
+    dft = np.array([row["dft"][name] for row in rows])
+    off = np.array([row[name] for row in rows]) - dft
+    weights = np.concatenate(list(Bootstrap(np.arange(len(rows)), n_resamples=5000).weights()))
+    low, high = interval(weights @ np.abs(off) / weights.sum(axis=1), len(rows))
+    return f"{np.abs(off).mean():.3g} | {low:.3g} to {high:.3g} | {off.mean():+.3g} | {dft.mean():.3g}"
+
+
+def beside_peer(
+    kind: str, chosen: Sequence[Any], rows: Sequence[dict[str, Any]], told: argparse.Namespace
+) -> None:
+    """The same crystals with matcalc: how far apart, and the ratio of the wall times."""
+    import numpy as np
+
+    python = peer_environment(told.peer_env)
+    settings = {
+        "strains": [-STRAIN, -STRAIN / 2, STRAIN / 2, STRAIN],
+        "ions": told.ions,
+        "fmax": 0.0005 if kind == "moduli" else 0.0001,
+        "displacement": 0.01,
+        "min_length": told.min_length,
+        "temperature": 300.0,
+    }
+    found = run_peer(python, kind, chosen, settings, told.threads)
+    print("\n# " + ", ".join(f"{name} {number}" for name, number in found["versions"].items()))
+    both = [
+        (ours, theirs)
+        for ours, theirs in zip(rows, found["rows"], strict=True)
+        if "error" not in ours and "error" not in theirs
+    ]
+    for theirs in found["rows"]:
+        if "error" in theirs:
+            print(f"  matcalc failed: {theirs['id']}: {theirs['error'][:160]}")
+    print("\n| beside matcalc | crystals | median difference | largest | where |\n|---|---|---|---|---|")
+    for name, _, unit in QUANTITIES[kind]:
+        apart = np.array([abs(ours[name] - theirs[name]) for ours, theirs in both])
+        if len(apart):
+            worst = both[int(apart.argmax())][0]["formula"]
+            print(f"| {name}, {unit} | {len(apart)} | {np.median(apart):.3g} | {apart.max():.3g} | {worst} |")
+    if not both:
+        return
+    mine, other = (sum(row["seconds"] for row in side) for side in zip(*both, strict=True))
+    print(f"\n{kind}: matcalc {other:.1f} s, atomml {mine:.1f} s, ratio {other / mine:.1f}")
+    for ours, theirs in both:
+        numbers = ", ".join(f"{n} {ours[n]:.4g} | {theirs[n]:.4g}" for n, _, _ in QUANTITIES[kind])
+        print(f"  {ours['formula']}: {numbers}, {ours['seconds']:.1f} | {theirs['seconds']:.1f} s")
+
+
+def peer_environment(folder: Path) -> Path:
+    """The interpreter of an environment with matcalc and chgnet; made by pip where there is none."""
+    python = folder / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        same = f"torch=={version('torch')}"  # as here, without the gigabytes of one for a GPU
+        index = ["--extra-index-url", "https://download.pytorch.org/whl/cpu"]
+        subprocess.run([str(python), "-m", "pip", "install", "-q", *index, same, *PEER], check=True)
+    return python
+
+
+def run_peer(
+    python: Path, kind: str, chosen: Sequence[Any], settings: dict[str, Any], threads: int
+) -> dict[str, Any]:
+    """What ``matcalc_peer.py`` finds, in its own interpreter."""
+    import os
+
+    structures = [
+        {
+            "id": str(atoms.info["id"]),
+            "cell": atoms.cell.tolist(),
+            "numbers": atoms.numbers.tolist(),
+            "positions": atoms.positions.tolist(),
+        }
+        for atoms in chosen
+    ]
+    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+    environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
+    with tempfile.TemporaryDirectory() as folder:
+        source, target = Path(folder, "in.json"), Path(folder, "out.json")
+        source.write_text(json.dumps({"settings": settings, "structures": structures}), encoding="utf-8")
+        script = Path(__file__).with_name("matcalc_peer.py")
+        subprocess.run(
+            [str(python), str(script), kind, str(source), str(target)],
+            check=True,
+            env=environment,
+            cwd=folder,
+        )
+        return dict(json.loads(target.read_text(encoding="utf-8")))
+
+
+def read_rows(file: Path) -> Iterator[dict[str, Any]]:
+    """Rows of an earlier run; a torn last line is passed over."""
+    if not file.exists():
+        return
+    for line in file.read_text(encoding="utf-8").splitlines():
+        try:
+            yield json.loads(line)
+        except ValueError:
+            continue
+
+
+def append_row(file: Path, row: dict[str, Any]) -> None:
+    """One line more."""
+    with file.open("a", encoding="utf-8") as stream:
+        stream.write(json.dumps(row) + "\n")
+
+
+if __name__ == "__main__":
+    main()

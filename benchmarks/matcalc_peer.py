@@ -1,0 +1,91 @@
+"""matcalc 0.7 with the chgnet package, run by ``crystals_dft.py --peer`` in an environment of its own.
+
+Reads a list of structures as JSON, writes the property and the seconds of each as JSON. Nothing of atomml
+is imported here, and nothing of this is imported by atomml.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+
+def main() -> None:
+    """Parse, load the calculator once, compute each structure."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("property", choices=("moduli", "heat"))
+    parser.add_argument(
+        "source", type=Path, help="JSON: settings, and structures with id, cell, numbers, positions"
+    )
+    parser.add_argument("target", type=Path, help="JSON that is written")
+    told = parser.parse_args()
+    warnings.simplefilter("ignore")
+    given = json.loads(told.source.read_text(encoding="utf-8"))
+    from chgnet.model.dynamics import CHGNetCalculator
+
+    calculator = CHGNetCalculator(use_device="cpu")
+    compute = {"moduli": moduli, "heat": heat}[told.property]
+    rows = []
+    for entry in given["structures"]:
+        started = time.perf_counter()
+        try:
+            row = compute(structure_of(entry), calculator, given["settings"])
+        except Exception as error:  # a failure is a row, as on our side
+            row = {"error": f"{type(error).__name__}: {error}"}
+        rows.append({"id": entry["id"], **row, "seconds": time.perf_counter() - started})
+        sys.stderr.write(f"{entry['id']} {rows[-1]}\n")
+    versions = {name: version(name) for name in ("matcalc", "chgnet", "torch", "phonopy", "pymatgen", "ase")}
+    told.target.write_text(json.dumps({"versions": versions, "rows": rows}), encoding="utf-8")
+
+
+def structure_of(entry: dict[str, Any]) -> Any:
+    """A pymatgen structure."""
+    from pymatgen.core import Lattice, Structure
+
+    return Structure(Lattice(entry["cell"]), entry["numbers"], entry["positions"], coords_are_cartesian=True)
+
+
+def moduli(structure: Any, calculator: Any, settings: dict[str, Any]) -> dict[str, float]:
+    """Bulk and shear modulus in GPa; matcalc gives eV/Å³ unless it is asked."""
+    from matcalc import ElasticityCalc
+
+    strains = settings["strains"]
+    found = ElasticityCalc(
+        calculator,
+        norm_strains=strains,
+        shear_strains=strains,
+        fmax=settings["fmax"],
+        relax_deformed_structures=settings["ions"] == "relaxed",
+        units_GPa=True,
+    ).calc(structure)
+    return {
+        "bulk_modulus": float(found["bulk_modulus_vrh"]),
+        "shear_modulus": float(found["shear_modulus_vrh"]),
+    }
+
+
+def heat(structure: Any, calculator: Any, settings: dict[str, Any]) -> dict[str, float]:
+    """Heat capacity at a temperature, J/K per mole of atoms; matcalc's is of primitive cells."""
+    from matcalc import PhononCalc
+
+    calculation = PhononCalc(
+        calculator,
+        atom_disp=settings["displacement"],
+        min_length=settings["min_length"],
+        fmax=settings["fmax"],
+        write_phonon=False,
+    )
+    found = calculation.calc(structure)
+    table = found["thermal_properties"]
+    at = int(abs(table["temperatures"] - settings["temperature"]).argmin())
+    return {"heat_capacity": float(table["heat_capacity"][at]) / len(found["phonon"].primitive)}
+
+
+if __name__ == "__main__":
+    main()
