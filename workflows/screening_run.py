@@ -132,6 +132,8 @@ class Screen:
                     continue
                 manifest.start(row.id, row.digest)
                 if row.status == DONE:
+                    if "folder" in row.result["row"]:
+                        row.result["row"]["folder"] = f"{path.parent.name}/{row.result['row']['folder']}"
                     manifest.finish(row.id, row.result)
                 else:
                     manifest.fail(row.id, row.error or "")

@@ -18,6 +18,7 @@ from atomml.report.plots import Scale, Series, histogram, line_plot
 from atomml.report.quantities import label_of, split_unit, with_unit
 from atomml.report.report import Report
 from atomml.report.run_folder import Columns, Run
+from atomml.report.screen_recipe import screen
 from atomml.report.sections import MAX_ROWS
 from atomml.report.training import training
 
@@ -111,6 +112,7 @@ RECIPES: dict[str, Recipe] = {
     "phonons": crystal_recipes.phonons,
     "predict": predict,
     "relax": relax,
+    "screen": screen,
     "train": training,
 }
 
