@@ -195,7 +195,7 @@ class Screen:
         if self.options.executor == "parsl":
             from atomml.workflows.parsl_executor import parsl_executor
 
-            return parsl_executor(workers)
+            return parsl_executor(workers, self.threads or 1)
         return WorkerPool(workers, threads=self.threads or 1)
 
 

@@ -270,6 +270,27 @@ def _emt() -> Any:
     return EMT()
 
 
+@pytest.mark.slow
+def test_two_workers_of_parsl_do_the_same(many: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without the environment's programs on PATH, where Parsl looks for its ``interchange.py``."""
+    pytest.importorskip("parsl")
+    monkeypatch.setenv("PATH", "/usr/bin:/bin")
+    found = screen("predict", many, "lj-argon", executor="parsl", workers=2, batch=2)
+    assert os.environ["PATH"] == "/usr/bin:/bin"
+    here = screen("predict", many, "lj-argon", **HERE)
+    for one, other in zip(found.rows, here.rows, strict=True):
+        assert one["error"] == other["error"]
+        assert one["energy_eV"] == pytest.approx(other["energy_eV"], abs=1e-9)
+
+
+def test_the_parquet_table_is_the_csv_with_types(many: str, lj: LennardJones) -> None:
+    parquet = pytest.importorskip("pyarrow.parquet")
+    found = screen("relax", many, lj, out="run", **HERE)
+    read_back = parquet.read_table("run/results.parquet").to_pylist()
+    assert read_back == found.rows
+    assert list(read_back[0]) == list(table()[0])
+
+
 def test_the_command_screens_with_chgnet_and_ranks(here: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write("none.extxyz", Atoms("He", cell=[3, 3, 3], pbc=True))
     words = ["screen", "relax", "cu.extxyz", "si.cif", "none.extxyz", "--fmax", "0.05", "--workers", "0"]
