@@ -89,7 +89,7 @@ def slurm_script(screening: Screening, options: SlurmOptions, words: Sequence[st
             "",
             f"mkdir -p {shlex.quote(folder)}",
             f"{shlex.join([*command, '--out', folder])} \\",
-            f"    --resume --shard {shard}",
+            f"    --resume --shard {shard} || test $? -eq 3  # 3: done, and some rows failed",
             "",
             "# When all tasks are done, gather their results:",
             f"#   {gather}",

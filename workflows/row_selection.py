@@ -10,7 +10,7 @@ from __future__ import annotations
 import ast
 import operator
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from atomml.config import close_match
 from atomml.errors import OptionError
@@ -19,6 +19,7 @@ from atomml.result import UNIT_SUFFIXES
 __all__ = ["RowFilter", "column_named", "sorted_rows"]
 
 Row = Mapping[str, Any]
+AnyRow = TypeVar("AnyRow", bound=Row)
 Value = Callable[[Row], Any]
 
 _LONGEST = 1000
@@ -142,10 +143,10 @@ def _of_two(act: Callable[[Any, Any], Any], left: Value, right: Value) -> Value:
     return found
 
 
-def sorted_rows(rows: Sequence[Row], column: str, descending: bool) -> list[Row]:
+def sorted_rows(rows: Sequence[AnyRow], column: str, descending: bool) -> list[AnyRow]:
     """Rows by a column, numbers before texts; those without a value come last either way."""
 
-    def key(row: Row) -> tuple[bool, Any]:
+    def key(row: AnyRow) -> tuple[bool, Any]:
         value = row[column]
         return (isinstance(value, str), value)
 

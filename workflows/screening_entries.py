@@ -25,7 +25,7 @@ class Entry:
 
     Attributes:
         item: Its name in the manifest.
-        head: The columns that say where it came from: ``input``, ``frame``, ``id``.
+        head: The columns that say where it came from: ``input``, ``frame``, ``id`` ...
         given: The structure; None where it could not be read.
         error: Why it could not.
         digest: Of all that the workflow sees of it.
@@ -72,6 +72,7 @@ def _entry(number: int, item: Item) -> Entry:
     name = f"{item.source}@{item.frame}" if given is None or given.path is not None else f"structure@{number}"
     if given is None:
         return Entry(name, head, None, item.error, digest_of(item.source, str(item.error)))
+    head |= {"formula": str(given.atoms.get_chemical_formula()), "n_atoms": len(given.atoms)}
     for key in ("id", "material_id", "identifier"):
         value = given.atoms.info.get(key)
         if isinstance(value, str | int):

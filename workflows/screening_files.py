@@ -43,9 +43,7 @@ def fill_result(
         holds = RowFilter(options.where, columns)
         done = [row for row in done if holds(row)]
     if options.sort is not None:
-        done = [
-            dict(row) for row in sorted_rows(done, column_named(options.sort, columns), options.descending)
-        ]
+        done = sorted_rows(done, column_named(options.sort, columns), options.descending)
     result.selected, result.n_selected = done, len(done)
     result.converged = result.n_done == result.n_structures and result.n_not_converged == 0
     return result
@@ -59,13 +57,16 @@ def write_files(
     write_table(run.file("results.csv"), result.rows, columns)
     _write_parquet(run, result.rows, columns)
     if run.config.get("where") or run.config.get("sort"):
-        write_table(run.file("selected.csv"), result.selected, columns)
+        place = {id(row): number for number, row in enumerate(result.rows)}
+        rows = [{"row": place[id(row)], **row} for row in result.selected]
+        write_table(run.file("selected.csv"), rows, ["row", *columns])
     else:
         run.file("selected.csv").unlink(missing_ok=True)
     _write_structures(run, entries, outcomes, result.rows)
     failed = [row for row in result.rows if row["error"] is not None]
     for row in failed[:_SHOWN_WARNINGS]:
-        run.warn(f"{row['input']}, frame {row['frame']}: {row['error']}")
+        known = str(row["error"]).startswith(str(row["input"]))
+        run.warn(str(row["error"]) if known else f"{row['input']}, frame {row['frame']}: {row['error']}")
     if len(failed) > _SHOWN_WARNINGS:
         run.warn(f"{len(failed)} structures have no result; their rows in results.csv say why.")
     if result.n_not_converged:

@@ -132,6 +132,8 @@ class Screen:
                     continue
                 manifest.start(row.id, row.digest)
                 if row.status == DONE:
+                    if "folder" in row.result["row"]:
+                        row.result["row"]["folder"] = f"{path.parent.name}/{row.result['row']['folder']}"
                     manifest.finish(row.id, row.result)
                 else:
                     manifest.fail(row.id, row.error or "")
@@ -193,7 +195,7 @@ class Screen:
         if self.options.executor == "parsl":
             from atomml.workflows.parsl_executor import parsl_executor
 
-            return parsl_executor(workers)
+            return parsl_executor(workers, self.threads or 1)
         return WorkerPool(workers, threads=self.threads or 1)
 
 

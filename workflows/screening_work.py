@@ -22,6 +22,8 @@ from atomml.workflows.inputs import GivenModel, GivenStructure, given_model
 if TYPE_CHECKING:
     from ase import Atoms
 
+_NOT_OF_ONE = ("n_structures", "n_failed")
+
 __all__ = ["Answer", "Order", "ScreenTask", "atoms_of", "work"]
 
 Answer = tuple[dict[str, Any] | None, str | None]
@@ -119,7 +121,10 @@ def _one_by_one(task: ScreenTask, orders: Sequence[Order]) -> list[Answer]:
         except Exception as error:  # whatever a library says of one structure, the next one goes on
             answers.append((None, _sentence(error)))
         else:
-            answers.append((_answer(order.given, result), None))
+            answer = _answer(order.given, result)
+            if order.folder:  # beside the table, whatever the path to both
+                answer["row"]["folder"] = "/".join(Path(order.folder).parts[-2:])
+            answers.append((answer, None))
     return answers
 
 
@@ -169,11 +174,10 @@ _TOGETHER = {"relax": _relax_together, "predict": _predict_together}
 def _answer(given: GivenStructure, result: Any) -> dict[str, Any]:
     """Numbers and texts of a result, and the structure that it ended with."""
     atoms = getattr(result, "atoms", None)
-    row = {"formula": str(given.atoms.get_chemical_formula()), "n_atoms": len(given.atoms)}
-    row |= {
+    row = {
         key: value
         for key, value in result.results().items()
-        if isinstance(value, bool | int | float | str) and key not in ("n_structures", "n_failed")
+        if isinstance(value, bool | int | float | str) and key not in _NOT_OF_ONE
     }
     row["converged"] = result.converged
     if result.warnings:

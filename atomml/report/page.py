@@ -39,7 +39,8 @@ def render(header: Header, sections: Sequence[Section]) -> str:
     nothing else and loads nothing, whatever the page's text may hold.
     """
     anchors = _anchors(sections)
-    scripts = [asset(name) for name in _SCRIPTS] if sections else []
+    more = dict.fromkeys(section.script for section in sections if section.script)
+    scripts = [asset(name) for name in (*_SCRIPTS, *more)] if sections else []
     hashes = " ".join(f"'sha256-{_digest(script)}'" for script in scripts) or "'none'"
     policy = (
         f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -68,7 +69,7 @@ def fit(header: Header, sections: Sequence[Section], limit: int) -> list[Section
     fitted = list(sections)
     while True:
         sizes = [_size(section) for section in fitted]
-        excess = len(render(header, []).encode()) + _scripts_size() + sum(sizes) - limit
+        excess = len(render(header, []).encode()) + _scripts_size(fitted) + sum(sizes) - limit
         if excess <= 0:
             return fitted
         smaller = _reduce(fitted, sizes, excess)
@@ -114,8 +115,9 @@ def _size(section: Section) -> int:
     return len(_section(section, "x" * 60).encode()) + 200  # the second term: its line in the contents
 
 
-def _scripts_size() -> int:
-    return sum(len(asset(name).encode()) + 100 for name in _SCRIPTS)
+def _scripts_size(sections: Sequence[Section]) -> int:
+    more = dict.fromkeys(section.script for section in sections if section.script)
+    return sum(len(asset(name).encode()) + 100 for name in (*_SCRIPTS, *more))
 
 
 def _digest(script: str) -> str:

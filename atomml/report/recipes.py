@@ -24,6 +24,7 @@ from atomml.report.plots import Scale, Series, histogram, line_plot
 from atomml.report.quantities import label_of, split_unit, with_unit
 from atomml.report.report import Report
 from atomml.report.run_folder import Columns, Run
+from atomml.report.screen_recipe import screen
 from atomml.report.sections import MAX_ROWS
 from atomml.report.training import training
 
@@ -123,6 +124,7 @@ RECIPES: dict[str, Recipe] = {
     "qha": crystal_change_recipes.qha,
     "rdf": transport_recipes.rdf,
     "relax": relax,
+    "screen": screen,
     "strain": crystal_change_recipes.strain,
     "surface": crystal_change_recipes.surface,
     "train": training,

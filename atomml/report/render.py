@@ -23,6 +23,7 @@ _TITLES = {
     "md": "Molecular dynamics",
     "predict": "Prediction",
     "relax": "Relaxation",
+    "screen": "Screen",
     "train": "Training",
     "vacancy": "Vacancies",
 }
@@ -32,6 +33,7 @@ _OUTCOMES = {
     "finetune": ("finished", "not converged"),
     "md": ("finished", "not converged"),
     "predict": ("finished", "not converged"),
+    "screen": ("finished", "some failed or are not converged"),
     "train": ("finished", "not converged"),
 }
 _N_TILES = 10

@@ -43,6 +43,15 @@ class Report:
         self._status: tuple[str, bool] | None = None
         self._warnings: list[str] = []
         self._sections: list[Section] = []
+        self._limit = MAX_BYTES
+
+    def allow(self, limit: int) -> None:
+        """Let the page take up to ``limit`` bytes, where one of many rows would lose what it is for."""
+        self._limit = limit
+
+    def add(self, section: Section) -> None:
+        """A section of another kind."""
+        self._sections.append(section)
 
     def status(self, text: str, good: bool) -> None:
         """A badge beside the title, such as "converged" (``good``) or "not converged"."""
@@ -111,6 +120,7 @@ class Report:
         *,
         indices: Sequence[int] | None = None,
         total: int | None = None,
+        most: int = MAX_FRAMES,
     ) -> None:
         """Structures to turn with the mouse; several become a trajectory with a slider.
 
@@ -120,6 +130,7 @@ class Report:
             values: Numbers to show beside each frame, one per frame (``{"time_fs": [...]}``).
             indices: The frames' numbers in the file they come from; 0, 1, 2 ... if None.
             total: How many frames that file has, if ``frames`` is a part of them.
+            most: How many are shown; evenly spaced ones of more.
 
         Raises:
             InputError: ``values`` or ``indices`` of another length than ``frames``.
@@ -128,16 +139,19 @@ class Report:
         for name, data in (("indices", numbers), *(values or {}).items()):
             if len(data) != len(frames):
                 raise InputError(f"viewer {title!r}: {len(data)} {name} for {len(frames)} frames.")
-        keep = evenly_spaced(len(frames), MAX_FRAMES)
+        keep = evenly_spaced(len(frames), most)
         chosen = {name: [float(data[i]) for i in keep] for name, data in (values or {}).items()}
         shown = [frames[i].copy() for i in keep]
         count = max(len(frames), total or 0)
         self._sections.append(Viewer(title, shown, chosen, [numbers[i] for i in keep], count))
 
     def html(self) -> str:
-        """The whole page, below 2 MB: frames, then rows, then plots are left out, and it says so."""
+        """The whole page, below 2 MB or what :meth:`allow` says.
+
+        Frames, then rows, then plots are left out for it, and the page says so.
+        """
         header = Header(self._title, self._subtitle, self._status, tuple(self._warnings))
-        return render(header, fit(header, self._sections, MAX_BYTES))
+        return render(header, fit(header, self._sections, self._limit))
 
     def write(self, path: Path) -> None:
         """Write the page to ``path`` atomically, as UTF-8."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from numbers import Real
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from atomml.report.decimation import evenly_spaced
 from atomml.report.frames import pack_frames
@@ -32,6 +32,9 @@ class Section:
     """A part of a report with a heading, an anchor and a place in the page's contents."""
 
     title: str
+
+    script: ClassVar[str] = ""
+    """A script of this package that the section needs beside those of every page."""
 
     def body(self, anchor: str) -> str:
         """The HTML below the heading; names in it begin with ``anchor``."""
