@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from atomml.data.symmetry import point_group, unique_sites
@@ -90,7 +90,11 @@ def _check(run: CrystalRun, asked: Asked) -> None:
     """Refuse wrong options before anything is relaxed."""
     given, options = run.given, run.options
     defects = asked(unique_sites(given.atoms, options.symprec), options, given.label)
-    parse_mu(options.mu, set(given.atoms.symbols), _added(defects), given.label)
+    own = {str(symbol) for symbol in given.atoms.symbols}
+    limits = parse_mu(options.mu, own, _added(defects), given.label)
+    rivals, needed = _reservoirs(run, given.atoms, own | _added(defects))
+    if any(isinstance(limits.get(element, "auto"), str) for element in _exchanged(defects)):
+        needed_references(needed, [given.atoms, *(one.atoms for one in rivals)])
     for length in (options.min_length, *options.converge):
         checked_matrix(given.atoms, length, options.symprec, options.max_atoms, given.label)
     for defect in defects:
@@ -101,6 +105,26 @@ def _check(run: CrystalRun, asked: Asked) -> None:
 
 def _added(defects: Sequence[PointDefect]) -> set[str]:
     return {defect.added for defect in defects if defect.added is not None}
+
+
+def _exchanged(defects: Sequence[PointDefect]) -> list[str]:
+    """Elements that leave or enter, those that leave first."""
+    return list(dict.fromkeys([one.site.element for one in defects] + sorted(_added(defects))))
+
+
+def _reservoirs(
+    run: CrystalRun, host: Atoms, elements: Collection[str]
+) -> tuple[list[GivenStructure], set[str]]:
+    """The phases of ``--phases`` within the elements, and the elements that need a reference.
+
+    A crystal of one element is its own reservoir, whatever else the element forms.
+    """
+    options = run.options
+    own = {str(symbol) for symbol in host.symbols}
+    own = own if len(own) == 1 else set()
+    given = given_phases(options.phases, run.model, run.folder.warn, options.allow_charge_mismatch)
+    rivals = [one for one in given if set(one.atoms.symbols) <= set(elements)]
+    return [one for one in rivals if set(one.atoms.symbols) != own], set(elements) - own
 
 
 def _cells(run: CrystalRun, atoms: Atoms) -> list[Atoms]:
@@ -120,7 +144,7 @@ def _potentials(run: CrystalRun, atoms: Atoms, defects: Sequence[PointDefect]) -
     formula = reduced_formula(atoms)
     own = {str(symbol) for symbol in atoms.symbols}
     asked = parse_mu(options.mu, own, _added(defects), run.given.label)
-    needed = list(dict.fromkeys([one.site.element for one in defects] + sorted(_added(defects))))
+    needed = _exchanged(defects)
     (image,) = evaluate_images(run, [atoms])
     host = Phase(formula, "structure", atoms, image.energy)
     elements = own | _added(defects)
@@ -128,8 +152,8 @@ def _potentials(run: CrystalRun, atoms: Atoms, defects: Sequence[PointDefect]) -
     if any(isinstance(asked.get(element, "auto"), str) for element in needed):
         phases = PhaseSet([host, *_competing(run, host, elements)])
         corners = corners_of(host, phases, elements)
+        warn_of_molecules(folder, [phases.reference(element) for element in sorted(elements)])
         if len(own) > 1:
-            warn_of_molecules(folder, [phases.reference(element) for element in sorted(elements)])
             _warn_if_unstable(run, host, phases)
     potentials, remarks = choose_potentials(needed, asked, host, corners)
     for remark in remarks:
@@ -139,16 +163,11 @@ def _potentials(run: CrystalRun, atoms: Atoms, defects: Sequence[PointDefect]) -
 
 def _competing(run: CrystalRun, host: Phase, elements: set[str]) -> list[Phase]:
     """References of the elements and the phases of ``--phases``, relaxed."""
-    options, folder, model = run.options, run.folder, run.model
-    limits = Limits.of(options)
-    given = given_phases(options.phases, model, folder.warn, options.allow_charge_mismatch)
-    # A crystal of one element is its own reservoir, whatever else the element forms.
-    own = host.elements if len(host.elements) == 1 else frozenset()
-    given = [one for one in given if set(one.atoms.symbols) <= elements and set(one.atoms.symbols) != own]
-    needed = needed_references(elements - own, [host.atoms, *(one.atoms for one in given)])
-    references = relaxed_references(folder, model, needed, limits, lambda one: _tell(run, one))
-    rivals = [_rival(run, one, number) for number, one in enumerate(given)]
-    return references + rivals
+    rivals, elements = _reservoirs(run, host.atoms, elements)
+    needed = needed_references(elements, [host.atoms, *(one.atoms for one in rivals)])
+    limits = Limits.of(run.options)
+    references = relaxed_references(run.folder, run.model, needed, limits, lambda one: _tell(run, one))
+    return references + [_rival(run, one, number) for number, one in enumerate(rivals)]
 
 
 def _rival(run: CrystalRun, given: GivenStructure, number: int) -> Phase:

@@ -34,6 +34,8 @@ __all__ = [
     "warn_of_molecules",
 ]
 
+_SWOLLEN = 2.0  # times the published volume; without dispersion molecular crystals reach 1.7
+
 
 @dataclass(frozen=True)
 class Phase:
@@ -147,6 +149,12 @@ def relaxed_references(
         entry = element_structure(symbol)
         found = relax_kept(folder, f"references/{symbol}", entry.atoms(), model, limits, cell="free")
         phase = _phase(f"{symbol} ({entry.name})", "reference", found, entry.molecule, entry.source)
+        swollen = found.atoms.cell.volume / entry.atoms().cell.volume
+        if not 1 / _SWOLLEN < swollen < _SWOLLEN:
+            folder.warn(
+                f"The reference of {symbol} relaxed to {swollen:.2g} times its published volume: the model "
+                f"does not hold {symbol} ({entry.name}) together, so its energy is a guess."
+            )
         if not found.converged:
             folder.warn(
                 f"The reference of {symbol} did not relax in {limits.steps} steps (largest force "

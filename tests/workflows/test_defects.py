@@ -185,6 +185,20 @@ def test_a_foreign_atom_comes_from_its_own_crystal(tmp_path: Path) -> None:
     assert found.formation_energy == pytest.approx(expected, abs=1e-9)
     assert "mu(Cu) = -4.2000 eV (own bulk)" in found.convention
     assert "Ag-rich limit" in found.convention
+    assert not found.warnings
+
+
+def test_a_molecule_that_goes_into_a_metal_is_warned_of() -> None:
+    class Flat(Bonds):
+        def calculate(self, *args: Any, **kwargs: Any) -> None:
+            Calculator.calculate(self, *args, **kwargs)
+            n = len(self.atoms)
+            self.results = {"energy": -2.0 * n, "forces": np.zeros((n, 3)), "stress": np.zeros(6)}
+
+    found = defect(bulk("Cu", "fcc", a=3.6), Flat(), substitute=("Cu:O",), **SETTINGS)
+    assert found.formation_energy == pytest.approx(0, abs=1e-9)
+    (warning,) = found.warnings
+    assert "O2" in warning
 
 
 def test_converging_shares_supercells_and_says_what_changes(tmp_path: Path) -> None:
@@ -227,6 +241,7 @@ def test_a_crystal_above_the_hull_is_said_to_be() -> None:
         ({"min_length": 0}, "above 0"),
         ({"min_length": 30, "max_atoms": 9}, "more than --max-atoms 9"),
         ({"phases": ("nowhere/*.cif",)}, "holds no files"),
+        ({"phases": ("nowhere/*.cif",), "mu": ("Au=-1", "Cu=-1")}, "holds no files"),
     ],
 )
 def test_wrong_options_are_refused(options: dict[str, Any], sentence: str) -> None:

@@ -254,6 +254,15 @@ def test_chgnet_forms_an_oxide_and_says_what_its_oxygen_is_worth(
     assert any("O2" in warning and "functional" in warning for warning in summary["warnings"])
 
 
+def test_a_reference_that_the_model_blows_up_is_warned_of() -> None:
+    """A Lennard-Jones copper of far larger atoms: its fcc crystal grows to 3.4 times the volume."""
+    from ase.calculators.lj import LennardJones
+
+    big = LennardJones(epsilon=0.3, sigma=3.4, rc=10.0, smooth=True)
+    found = formation(bulk("Cu", "fcc", a=5.2), big)
+    assert any("Cu relaxed to" in warning and "a guess" in warning for warning in found.warnings)
+
+
 KILLER = """
 import os, signal
 from ase.calculators.emt import EMT
