@@ -31,7 +31,8 @@ def _workflow_lines(root: Path) -> list[str]:
     for document in DOCUMENTS:
         text = (root / document).read_text(encoding="utf-8")
         found = re.findall(
-            r"atomml (?:compare )?(?:predict|relax|md|eos|elastic|neb|phonons) examples/[^`\n]*", text
+            r"atomml (?:compare )?(?:predict|relax|md|diffusion|eos|elastic|neb|phonons) examples/[^`\n]*",
+            text,
         )
         lines += [line for line in found if "--resume" not in line]
     return sorted(set(lines))
