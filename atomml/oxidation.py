@@ -223,4 +223,5 @@ def _result(
 
 
 def _ion(symbol: str, state: int) -> str:
-    return f"{symbol}{abs(state)}{'+' if state >= 0 else '-'}"
+    size = "" if abs(state) == 1 else str(abs(state))
+    return f"{symbol}{size}{'+' if state >= 0 else '-'}"

@@ -140,11 +140,13 @@ def print_json(value: Any) -> None:
 
 
 def print_results(results: Mapping[str, Any], units: Mapping[str, str]) -> None:
-    """Numbers and short texts, one a line with its unit; tables and long lists stay in the files."""
+    """Numbers, short texts and counts, one a line with its unit; tables and long lists stay in the files."""
     rows = []
     for key, value in results.items():
         if _is_matrix(value):
             continue
+        if isinstance(value, Mapping) and _are_counts(value):
+            value = [f"{count} {name}" for name, count in value.items()]
         if isinstance(value, Mapping) or (isinstance(value, list) and not _is_short(value)):
             continue
         unit = units.get(key, "")
@@ -160,6 +162,10 @@ def print_results(results: Mapping[str, Any], units: Mapping[str, str]) -> None:
             name = name.removesuffix(f" {suffix}")
         rows.append([name, _cell(value), unit])
     sys.stdout.write(table([], rows))
+
+
+def _are_counts(values: Mapping[Any, Any]) -> bool:
+    return bool(values) and all(type(value) is int for value in values.values())
 
 
 def _is_short(values: list[Any]) -> bool:

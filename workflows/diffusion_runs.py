@@ -272,7 +272,7 @@ def _say(folder: RunFolder, result: DiffusionResult) -> None:
         if not row["converged"]:
             folder.warn(
                 f"{row['length_ps']:.3g} ps at {row['temperature_K']:.6g} K are too short for "
-                f"{result.element}: {row['why_not']}; add steps, or raise the temperature."
+                f"{result.element}: {row['why_not']}; add --steps, with --resume, or raise the temperature."
             )
     if result.charge is None:
         folder.warn(f"No conductivity: {result.element} has no one usual charge; give --charge.")

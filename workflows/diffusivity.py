@@ -16,7 +16,10 @@ from atomml.workflows.inputs import DEFAULT_MODEL
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["DiffusionOptions", "DiffusionResult", "diffusion", "evaluations"]
+__all__ = ["DiffusionOptions", "DiffusionResult", "as_sources", "diffusion", "evaluations"]
+
+# How far the runs go, and what is made of them.
+_MAY_CHANGE = ("steps", "element", "charge", "hop", "blocks", "fit", "at")
 
 
 @dataclass(frozen=True)
@@ -139,6 +142,7 @@ def diffusion(
         chosen,
         resume=resume,
         overwrite=overwrite,
+        may_change=_MAY_CHANGE,
         structures=plan.labels,
         **plan.model_config(),
         device=device,

@@ -61,7 +61,7 @@ def test_half_lithiated_manganese_oxide_has_both_states() -> None:
     atoms = layered(2)
     magmoms = np.concatenate([[0, 0], [3.9, -3.1, 3.85, 3.2], np.full(8, 0.02)])
     found = oxidation_states(atoms, magmoms)
-    assert found.counts == {"Li1+": 2, "Mn3+": 2, "Mn4+": 2, "O2-": 8}
+    assert found.counts == {"Li+": 2, "Mn3+": 2, "Mn4+": 2, "O2-": 8}
     assert found.states[2:6].tolist() == [3, 4, 3, 4]
     assert found.moved == []
 

@@ -21,7 +21,7 @@ DOCUMENTS = [
         for name in ("first-md", "relax", "crystals", "energies", "transport", "python", "command-line")
     ),
 ]
-WORKFLOWS = "predict|relax|md|eos|elastic|neb|phonons|qha|strain|surface|formation|vacancy|defect"
+WORKFLOWS = "predict|relax|md|diffusion|eos|elastic|neb|phonons|qha|strain|surface|formation|vacancy|defect"
 
 
 def _blocks(root: Path, document: str, language: str) -> list[str]:

@@ -44,8 +44,8 @@ def spinel(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def check_ions(ions: dict[str, int]) -> None:
     """Two Li+, eight O2-, and the four Mn in between: 14 electrons less, whatever the model says."""
-    charges = {"Li1+": 1, "O2-": -2, "Mn2+": 2, "Mn3+": 3, "Mn4+": 4}
-    assert ions["Li1+"] == 2
+    charges = {"Li+": 1, "O2-": -2, "Mn2+": 2, "Mn3+": 3, "Mn4+": 4}
+    assert ions["Li+"] == 2
     assert ions["O2-"] == 8
     assert sum(count for ion, count in ions.items() if ion.startswith("Mn")) == 4
     assert sum(charges[ion] * count for ion, count in ions.items()) == 0

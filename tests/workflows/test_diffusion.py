@@ -207,6 +207,38 @@ def test_the_command_runs_dynamics_or_reads_it_and_says_3_when_too_short(
     assert rows[0]["drift_A"] < 1e-6
 
 
+def test_a_run_that_was_too_short_goes_on_from_where_it_is(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The longer run begins with the bytes of the shorter one."""
+    monkeypatch.chdir(tmp_path)
+    write("cu.extxyz", bulk("Cu", "fcc", a=3.6, cubic=True))
+    words = ["diffusion", "cu.extxyz", "--model", "ase:ase.calculators.emt:EMT", "--quiet", "--every", "4"]
+    words += ["--equilibrate", "0", "--temperatures", "300"]
+    assert main([*words, "--steps", "400"]) == 3
+    before = Path("diffusion-cu/300K/trajectory.extxyz").read_bytes()
+    assert main([*words, "--steps", "600", "--resume", "--blocks", "4"]) == 3
+    after = Path("diffusion-cu/300K/trajectory.extxyz").read_bytes()
+    assert after.startswith(before)
+    rows = json.loads(Path("diffusion-cu/summary.json").read_text())["results"]["rows"]
+    assert rows[0]["length_ps"] == pytest.approx(1.2)
+
+
+@pytest.mark.slow
+def test_chgnet_runs_it_by_command(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Too short by far for lithium cobalt oxide, and said to be; cobalt has an oxidation state meanwhile."""
+    monkeypatch.chdir(tmp_path)
+    words = ["diffusion", str(root / "examples" / "LiCoO2.cif"), "--temperatures", "900", "--steps", "120"]
+    assert main([*words, "--equilibrate", "0", "--every", "1", "--element", "Li", "--quiet"]) == 3
+    results = json.loads(Path("diffusion-LiCoO2/summary.json").read_text())["results"]
+    assert results["element"] == "Li"
+    assert results["charge"] == 1
+    assert results["rows"][0]["msd_A2"] > 0
+    assert results["rows"][0]["why_not"]
+    ions = json.loads(Path("diffusion-LiCoO2/900K/summary.json").read_text())["results"]["ions"]
+    assert ions["Li+"] == 3
+
+
 def test_what_cannot_be_is_refused_before_anything_runs(tmp_path: Path) -> None:
     copper = bulk("Cu", "fcc", a=3.6, cubic=True)
     wrong: list[tuple[dict[str, Any], str]] = [

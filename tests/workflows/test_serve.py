@@ -150,6 +150,23 @@ def test_the_suites_own_model_answers_too(name: str) -> None:
     assert answer["energy"] == pytest.approx(argon.get_potential_energy(), abs=1e-9)
 
 
+@pytest.mark.slow
+def test_chgnet_answers_by_command(name: str, copper: Atoms, client: Any) -> None:
+    """Float32 weights: energies per atom to 1e-5 eV, forces to 1e-4 eV/Å."""
+    from atomml import AtomMLCalculator, load_model
+
+    process = client(f"unix:{name}", "--threads", "1", model=("--model", "chgnet-0.3.0"))
+    server = Server(name)
+    answer = server.ask(copper)
+    server.send_exit()
+    process.communicate(timeout=60)
+    server.server.close()
+    assert process.returncode == 0
+    copper.calc = AtomMLCalculator(load_model("chgnet-0.3.0", device="cpu"))
+    assert answer["energy"] == pytest.approx(copper.get_potential_energy(), abs=4e-5)
+    assert answer["forces"] == pytest.approx(copper.get_forces(), abs=1e-4)
+
+
 def test_another_number_of_atoms_is_refused(name: str, copper: Atoms) -> None:
     server = Server(name)
     thread, failures = _in_thread(lambda: serve(copper[:3], EMT(), ipi=f"unix:{name}"))
