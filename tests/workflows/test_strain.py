@@ -140,17 +140,17 @@ def test_a_lennard_jones_crystal_pulled_along_100_is_a_sum_over_its_lattice() ->
 def test_the_nominal_stress_is_the_slope_of_the_energy_and_the_sides_bear_none(
     load: Any, tmp_path: Path
 ) -> None:
-    """Central differences over ±0.4 % of a smooth curve; the transverse stress is below the criterion."""
+    """Central differences over ±0.2 % of a smooth curve; the transverse stress is below the criterion."""
     crystal = bulk("Ar", "fcc", a=5.2, cubic=True)
     run = tmp_path / "run"
-    found = strain(crystal, SMOOTH, step=0.004, max_strain=0.02, out=run, **TIGHT, **load)
+    found = strain(crystal, SMOOTH, step=0.002, max_strain=0.01, out=run, **TIGHT, **load)
     rows = list(csv.DictReader((run / "log.csv").read_text().splitlines()))
     energy, nominal, true, transverse = (
         np.array([float(row[name]) for row in rows])
         for name in ("energy_eV", "nominal_stress_GPa", "stress_GPa", "transverse_stress_GPa")
     )
     weights = np.array(load.get("tensor", [1.0]))
-    slopes = (energy[2:] - energy[:-2]) / 0.008 / float(rows[0]["volume_A3"]) * GPA / (weights @ weights)
+    slopes = (energy[2:] - energy[:-2]) / 0.004 / float(rows[0]["volume_A3"]) * GPA / (weights @ weights)
     assert np.allclose(slopes, nominal[1:-1], atol=2e-3 * nominal.max())
     if found.mode != "shear":  # whose area stays nearly the same
         assert not np.allclose(true, nominal, atol=2e-3 * nominal.max())
@@ -253,7 +253,7 @@ class Stops(EMT):  # type: ignore[misc]
         super().calculate(*args, **kwargs)
 
 
-@pytest.mark.parametrize("left", [25, 70])
+@pytest.mark.parametrize("left", [25, 45])
 def test_an_interrupted_run_goes_on_to_the_same_numbers(
     left: int, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
