@@ -79,7 +79,8 @@ def computed(kind: str, chosen: Sequence[Any], told: argparse.Namespace) -> list
     """A row for each crystal; those of an earlier run come from the file, failures stay rows."""
     from atomml import load_model
 
-    key = {"kind": kind, "ions": told.ions, "min_length": told.min_length, "threads": told.threads}
+    key = {"kind": kind, "peer": told.peer, "ions": told.ions}
+    key |= {"min_length": told.min_length, "threads": told.threads}
     known = {row["id"]: row for row in read_rows(told.out) if all(row.get(k) == v for k, v in key.items())}
     model = load_model("chgnet-0.3.0", dtype="float64", device="cpu")
     compute: Callable[..., dict[str, Any]] = {"moduli": our_moduli, "heat": our_heat}[kind]
@@ -110,7 +111,7 @@ def our_moduli(atoms: Any, model: Any, told: argparse.Namespace) -> dict[str, An
     """Hill's averages in GPa, and whether the crystal is stable by the model."""
     from atomml.workflows import elastic
 
-    found = elastic(atoms, model, strain=STRAIN, ions=told.ions)
+    found = elastic(atoms, model, strain=STRAIN, ions=told.ions, points=2 if told.peer else 4)
     return {
         "bulk_modulus": found.bulk_modulus,
         "shear_modulus": found.shear_modulus,
@@ -168,7 +169,10 @@ def beside_peer(
 
     python = peer_environment(told.peer_env)
     settings = {
-        "strains": [-STRAIN, -STRAIN / 2, STRAIN / 2, STRAIN],
+        # Ours are changes of the angle, matcalc's components of the strain tensor, half as large. One strain
+        # of either sign: both then take the central difference, whatever curve each would fit to more.
+        "strains": [-STRAIN, STRAIN],
+        "shear_strains": [-STRAIN / 2, STRAIN / 2],
         "ions": told.ions,
         "fmax": 0.0005 if kind == "moduli" else 0.0001,
         "displacement": 0.01,

@@ -33,6 +33,8 @@ _COLUMNS = (
     *(f"strain_{name}" for name in _VOIGT),
 )
 _SMALL = 0.002  # strain of the two points that the initial slope is taken from
+_FINE, _PART = 1e-3, 1e-2  # of the stress that the transverse one may be: for the slope, and on the way
+_FURTHER = 60  # most steps to get there
 _HALF = 0.5  # part of the largest stress below which the crystal has failed
 _TORN = 1.5  # times its first length, at which a bond is broken
 _BONDED = 1.2  # times the shortest distance, within which two atoms are bonded at the start
@@ -121,6 +123,8 @@ def _point(run: CrystalRun, cell: StrainedCell, load: Array, strain: float, star
     components = np.where(load != 0, IDENTITY + strain * load, cell.components)
     cell.deform(components)
     n_steps, converged = relax_cell(cell, options.fmax, options.smax, options.steps)
+    if strain:
+        n_steps += _relax_further(cell, load, options, _FINE if abs(strain) <= _SMALL else _PART)
     stress = cell.stress()
     first_volume = float(start.cell.volume)
     row: dict[str, Any] = {
@@ -137,6 +141,19 @@ def _point(run: CrystalRun, cell: StrainedCell, load: Array, strain: float, star
     }
     row |= {f"stress_{name}_GPa": float(s) for name, s in zip(_VOIGT, stress, strict=True)}
     return row | {f"strain_{n}": float(x) for n, x in zip(_VOIGT, cell.components - IDENTITY, strict=True)}
+
+
+def _relax_further(cell: StrainedCell, load: Array, options: StrainOptions, part: float) -> int:
+    """Until the transverse stress is a small part of the stress itself; a soft crystal's is below ``smax``.
+
+    Returns the steps taken. Where it cannot be reached, as near failure or by a model in float32, what
+    :func:`relax_cell` had reached before is good enough.
+    """
+    wanted = part * float(np.abs(load @ cell.stress()) / (load @ load))
+    if cell.transverse() <= wanted or not cell.free.any():
+        return 0
+    tighter = wanted / max(options.smax, wanted)
+    return relax_cell(cell, options.fmax * tighter, max(wanted, 1e-3 * options.smax), _FURTHER)[0]
 
 
 def _slopes(run: CrystalRun, crystal: Atoms, load: Array, curve: Curve) -> None:

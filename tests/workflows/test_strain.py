@@ -51,6 +51,22 @@ def test_the_initial_slope_is_youngs_modulus_of_the_tensor(direction: Any, tenso
     assert found.poisson_ratios == pytest.approx(poisson, abs=5e-3)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("direction", [(1, 0, 0), (1, 0, 1)])
+def test_the_slope_is_that_of_relaxed_ions(direction: Any) -> None:
+    """Hexagonal argon, two atoms that move when the cell is pulled aslant; [uvw] is of the hexagonal cell."""
+    crystal = bulk("Ar", "hcp", a=3.7, c=6.1)
+    reference = elastic(crystal, SMOOTH, strain=0.002, **TIGHT)
+    assert reference.atoms is not None
+    found = strain(reference.atoms, SMOOTH, direction=direction, start="given", max_strain=0.01, **TIGHT)
+    along = np.array(direction) @ reference.atoms.cell.array
+    along = (along / np.linalg.norm(along))[None]
+    expected = float(youngs_modulus(np.array(reference.elastic_tensor), along)[0])
+    clamped = float(youngs_modulus(np.array(reference.clamped_elastic_tensor), along)[0])
+    assert found.youngs_modulus == pytest.approx(expected, rel=2e-3)
+    assert abs(clamped / expected - 1) > 4e-3
+
+
 def test_the_initial_slope_of_a_shear_is_that_of_the_compliance(tensor: Any) -> None:
     """``1/S66`` with x along [1 -1 0] and y normal to (111)."""
     found = strain(copper(), EMT(), direction=(1, -1, 0), plane=(1, 1, 1), max_strain=0.01, **TIGHT)
@@ -124,10 +140,10 @@ def test_a_lennard_jones_crystal_pulled_along_100_is_a_sum_over_its_lattice() ->
 def test_the_nominal_stress_is_the_slope_of_the_energy_and_the_sides_bear_none(
     load: Any, tmp_path: Path
 ) -> None:
-    """Central differences over ±0.1 % of a smooth curve; the transverse stress is below the criterion."""
+    """Central differences over ±0.2 % of a smooth curve; the transverse stress is below the criterion."""
     crystal = bulk("Ar", "fcc", a=5.2, cubic=True)
     run = tmp_path / "run"
-    found = strain(crystal, SMOOTH, step=0.002, max_strain=0.02, out=run, **TIGHT, **load)
+    found = strain(crystal, SMOOTH, step=0.002, max_strain=0.01, out=run, **TIGHT, **load)
     rows = list(csv.DictReader((run / "log.csv").read_text().splitlines()))
     energy, nominal, true, transverse = (
         np.array([float(row[name]) for row in rows])
@@ -237,12 +253,12 @@ class Stops(EMT):  # type: ignore[misc]
         super().calculate(*args, **kwargs)
 
 
-@pytest.mark.parametrize("left", [25, 60])
+@pytest.mark.parametrize("left", [25, 45])
 def test_an_interrupted_run_goes_on_to_the_same_numbers(
     left: int, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Interrupted in the first points and later; ions displaced at random, so that the seed counts too."""
-    settings: dict[str, Any] = {"step": 0.02, "max_strain": 0.1, "rattle": 0.01, "seed": 5, "start": "given"}
+    settings: dict[str, Any] = {"step": 0.02, "max_strain": 0.06, "rattle": 0.01, "seed": 5, "start": "given"}
     whole = strain(copper(), Stops(), out="whole", **settings)
     monkeypatch.setattr(Stops, "left", left)
     with pytest.raises(KeyboardInterrupt):
