@@ -16,7 +16,7 @@ import pytest
 
 DOCUMENTS = [
     "README.md",
-    *(f"docs/{name}.md" for name in ("first-md", "relax", "crystals", "python", "command-line")),
+    *(f"docs/{name}.md" for name in ("first-md", "relax", "crystals", "python", "command-line", "screen")),
 ]
 
 
@@ -31,7 +31,7 @@ def _workflow_lines(root: Path) -> list[str]:
     for document in DOCUMENTS:
         text = (root / document).read_text(encoding="utf-8")
         found = re.findall(
-            r"atomml (?:compare )?(?:predict|relax|md|eos|elastic|phonons) examples/[^`\n]*", text
+            r"atomml (?:compare |screen )?(?:predict|relax|md|eos|elastic|phonons) examples/[^`\n]*", text
         )
         lines += [line for line in found if "--resume" not in line]
     return sorted(set(lines))
@@ -67,7 +67,9 @@ def test_documented_commands_are_accepted(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("document", ["README.md", "docs/python.md", "docs/relax.md", "docs/crystals.md"])
+@pytest.mark.parametrize(
+    "document", ["README.md", "docs/python.md", "docs/relax.md", "docs/crystals.md", "docs/screen.md"]
+)
 def test_documented_python_runs(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, document: str
 ) -> None:
