@@ -118,6 +118,15 @@ def test_what_is_done_is_not_done_again_and_other_options_are_refused(many: str,
         screen("relax", many, lj, out="run", **HERE)
 
 
+def test_a_column_that_there_is_not_costs_no_result(many: str, lj: LennardJones) -> None:
+    """Names of columns are known at the end; then the rows are written and the command says so."""
+    for wrong in ({"where": "hardness > 1"}, {"sort": "hardness"}):
+        found = screen("predict", many, lj, out="run", resume=True, **wrong, **HERE)
+        assert (found.n_done, found.n_selected, found.converged) == (8, 0, False)
+        assert any("There is no column 'hardness'" in warning for warning in found.warnings)
+        assert len(table()) == 9
+
+
 def test_a_changed_structure_is_done_anew_and_no_other(many: str, lj: LennardJones) -> None:
     first = screen("predict", many, lj, out="run", **HERE)
     frames = read(many, ":")
