@@ -88,9 +88,9 @@ def test_predictions_in_groups_are_those_alone_and_bad_ones_spoil_nothing(
 
 
 def test_any_workflow_of_a_structure_can_be_screened_by_workers(many: str) -> None:
-    """In two processes, with an option of the workflow; one row against the function itself."""
+    """In a process of its own, with an option of the workflow; one row against the function itself."""
     found = screen(
-        "eos", many, "lj-argon", out="run", workers=2, batch=2, points=5, volume_range=0.04, relax="none"
+        "eos", many, "lj-argon", out="run", workers=1, batch=4, points=5, volume_range=0.04, relax="none"
     )
     assert found.n_done == 8
     atoms = read(many, "1")
