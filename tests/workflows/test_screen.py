@@ -127,15 +127,16 @@ def test_a_column_that_there_is_not_costs_no_result(many: str, lj: LennardJones)
         assert len(table()) == 9
 
 
-def test_a_changed_structure_is_done_anew_and_no_other(many: str, lj: LennardJones) -> None:
+def test_changed_structures_are_done_anew_and_no_others(many: str, lj: LennardJones) -> None:
     first = screen("predict", many, lj, out="run", **HERE)
     frames = read(many, ":")
-    frames[2].positions += 0.01 * np.arange(len(frames[2]))[:, None] + np.array([0.1, 0, 0])
     frames[2].cell[:] *= 1.01
+    frames[3].positions[1] += [0.1, 0, 0]
+    frames[5].numbers[0] = 18
     write(many, frames)
     second = screen("predict", many, lj, out="run", resume=True, **HERE)
     changed = [n for n, (a, b) in enumerate(zip(first.rows, second.rows, strict=True)) if a != b]
-    assert changed == [2]
+    assert changed == [2, 3, 5]
 
 
 def test_shards_together_are_the_whole(many: str, lj: LennardJones) -> None:
@@ -164,6 +165,20 @@ def test_a_later_call_does_what_no_shard_has_done(many: str, lj: LennardJones) -
     assert 0 < len(kept) < 8
     with pytest.raises(OptionError, match="with batch_edges"):
         screen("predict", many, lj, out="run", shard="2/2", batch_edges=7, **HERE)
+
+
+def test_of_a_shard_nothing_is_taken_whose_structure_has_changed(many: str, lj: LennardJones) -> None:
+    for part in ("1/2", "2/2"):
+        screen("predict", many, lj, out="run", shard=part, **HERE)
+    frames = read(many, ":")
+    for atoms in frames:
+        atoms.set_cell(1.02 * atoms.cell.array, scale_atoms=True)
+    write(many, frames)
+    gathered = screen("predict", many, lj, out="run", resume=True, merge=True, **HERE)
+    assert (gathered.n_done, gathered.n_waiting) == (0, 9)
+    found = screen("predict", many, lj, out="run", resume=True, **HERE)
+    fresh = screen("predict", many, lj, **HERE)
+    assert [row["energy_eV"] for row in found.rows] == [row["energy_eV"] for row in fresh.rows]
 
 
 def test_a_folder_for_each_structure_if_wanted(many: str, lj: LennardJones) -> None:
