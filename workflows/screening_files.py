@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from atomml.errors import OptionError
 from atomml.files import write_atomic_with, write_table
 from atomml.jobs import Outcome
 from atomml.run import RunFolder
@@ -24,8 +25,7 @@ def fill_result(
 ) -> ScreenResult:
     """Rows of every structure, counted; those that the options select, ranked.
 
-    Raises:
-        OptionError: A condition or a ranking that names a column that there is not.
+    A condition or a ranking that names a column that there is not selects nothing, with a warning.
     """
     result = ScreenResult(n_structures=len(entries))
     for entry in entries:
@@ -38,21 +38,35 @@ def fill_result(
         result.n_not_converged += outcome.error is None and not row.get("converged", True)
     columns = _columns(result.rows)
     result.rows = [{name: row.get(name) for name in columns} for row in result.rows]
-    done = [row for row in result.rows if row["error"] is None]
+    result.converged = result.n_done == result.n_structures and result.n_not_converged == 0
+    try:
+        result.selected = _selected(result.rows, columns, options)
+    except OptionError as error:  # a column's name is known when the work is done, which must not be lost
+        result.converged = False
+        result.warnings.append(f"{error} Nothing is selected: say it anew, with --resume.")
+    result.n_selected = len(result.selected)
+    return result
+
+
+def _selected(
+    rows: Sequence[dict[str, Any]], columns: Sequence[str], options: ScreenOptions
+) -> list[dict[str, Any]]:
+    """Rows with a result for which the condition holds, ranked."""
+    done = [row for row in rows if row["error"] is None]
     if options.where is not None:
         holds = RowFilter(options.where, columns)
         done = [row for row in done if holds(row)]
     if options.sort is not None:
         done = sorted_rows(done, column_named(options.sort, columns), options.descending)
-    result.selected, result.n_selected = done, len(done)
-    result.converged = result.n_done == result.n_structures and result.n_not_converged == 0
-    return result
+    return done
 
 
 def write_files(
     run: RunFolder, entries: Sequence[Entry], outcomes: Mapping[str, Outcome], result: ScreenResult
 ) -> None:
     """Write the tables and the structures that the workflow ended with."""
+    for warning in result.warnings:
+        run.warn(warning)
     columns = _columns(result.rows)
     write_table(run.file("results.csv"), result.rows, columns)
     _write_parquet(run, result.rows, columns)

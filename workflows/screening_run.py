@@ -29,6 +29,7 @@ from atomml.workflows.screening_work import Order, ScreenTask, work
 __all__ = ["Screen"]
 
 MANIFEST = "manifest.sqlite"
+_CALLS_EACH = 4
 _WAITING = "No shard has done it yet."
 
 
@@ -156,7 +157,7 @@ class Screen:
                 context=self._context(),
                 executor=executor,
                 redo_failed=self.options.retry_failed,
-                group=self.options.batch,
+                group=self._group(len(entries)),
             ):
                 found[outcome.id] = outcome
                 clock.tell(run, outcome)
@@ -185,6 +186,11 @@ class Screen:
             return self.options.workers
         on_gpu = potential is not None and potential.device.type != "cpu"
         return 1 if on_gpu else available_cpus()
+
+    def _group(self, count: int) -> int:
+        """Structures of one call: few enough that every worker gets some calls, and loses little."""
+        calls = _CALLS_EACH * max(1, self._workers())
+        return min(self.options.batch, -(-count // calls)) if self._workers() else self.options.batch
 
     def _executor(self) -> AbstractContextManager[Executor]:
         if self.pool is not None:

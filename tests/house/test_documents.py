@@ -14,13 +14,11 @@ from pathlib import Path
 
 import pytest
 
-DOCUMENTS = [
+WITH_PYTHON = [
     "README.md",
-    *(
-        f"docs/{name}.md"
-        for name in ("first-md", "relax", "crystals", "energies", "transport", "python", "command-line")
-    ),
+    *(f"docs/{name}.md" for name in ("python", "relax", "crystals", "energies", "transport", "screen")),
 ]
+DOCUMENTS = [*WITH_PYTHON, "docs/first-md.md", "docs/command-line.md"]
 WORKFLOWS = "predict|relax|md|diffusion|eos|elastic|neb|phonons|qha|strain|surface|formation|vacancy|defect"
 
 
@@ -34,7 +32,7 @@ def _workflow_lines(root: Path) -> list[str]:
     lines = []
     for document in DOCUMENTS:
         text = (root / document).read_text(encoding="utf-8")
-        found = re.findall(rf"atomml (?:compare )?(?:{WORKFLOWS}) examples/[^`\n]*", text)
+        found = re.findall(rf"atomml (?:compare |screen )?(?:{WORKFLOWS}) examples/[^`\n]*", text)
         lines += [line for line in found if "--resume" not in line]
     return sorted(set(lines))
 
@@ -69,17 +67,7 @@ def test_documented_commands_are_accepted(
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    "document",
-    [
-        "README.md",
-        "docs/python.md",
-        "docs/relax.md",
-        "docs/crystals.md",
-        "docs/energies.md",
-        "docs/transport.md",
-    ],
-)
+@pytest.mark.parametrize("document", WITH_PYTHON)
 def test_documented_python_runs(
     root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, document: str
 ) -> None:

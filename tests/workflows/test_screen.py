@@ -88,9 +88,9 @@ def test_predictions_in_groups_are_those_alone_and_bad_ones_spoil_nothing(
 
 
 def test_any_workflow_of_a_structure_can_be_screened_by_workers(many: str) -> None:
-    """In two processes, with an option of the workflow; one row against the function itself."""
+    """In a process of its own, with an option of the workflow; one row against the function itself."""
     found = screen(
-        "eos", many, "lj-argon", out="run", workers=2, batch=2, points=5, volume_range=0.04, relax="none"
+        "eos", many, "lj-argon", out="run", workers=1, batch=4, points=5, volume_range=0.04, relax="none"
     )
     assert found.n_done == 8
     atoms = read(many, "1")
@@ -118,15 +118,25 @@ def test_what_is_done_is_not_done_again_and_other_options_are_refused(many: str,
         screen("relax", many, lj, out="run", **HERE)
 
 
-def test_a_changed_structure_is_done_anew_and_no_other(many: str, lj: LennardJones) -> None:
+def test_a_column_that_there_is_not_costs_no_result(many: str, lj: LennardJones) -> None:
+    """Names of columns are known at the end; then the rows are written and the command says so."""
+    for wrong in ({"where": "hardness > 1"}, {"sort": "hardness"}):
+        found = screen("predict", many, lj, out="run", resume=True, **wrong, **HERE)
+        assert (found.n_done, found.n_selected, found.converged) == (8, 0, False)
+        assert any("There is no column 'hardness'" in warning for warning in found.warnings)
+        assert len(table()) == 9
+
+
+def test_changed_structures_are_done_anew_and_no_others(many: str, lj: LennardJones) -> None:
     first = screen("predict", many, lj, out="run", **HERE)
     frames = read(many, ":")
-    frames[2].positions += 0.01 * np.arange(len(frames[2]))[:, None] + np.array([0.1, 0, 0])
     frames[2].cell[:] *= 1.01
+    frames[3].positions[1] += [0.1, 0, 0]
+    frames[5].numbers[0] = 18
     write(many, frames)
     second = screen("predict", many, lj, out="run", resume=True, **HERE)
     changed = [n for n, (a, b) in enumerate(zip(first.rows, second.rows, strict=True)) if a != b]
-    assert changed == [2]
+    assert changed == [2, 3, 5]
 
 
 def test_shards_together_are_the_whole(many: str, lj: LennardJones) -> None:
@@ -155,6 +165,20 @@ def test_a_later_call_does_what_no_shard_has_done(many: str, lj: LennardJones) -
     assert 0 < len(kept) < 8
     with pytest.raises(OptionError, match="with batch_edges"):
         screen("predict", many, lj, out="run", shard="2/2", batch_edges=7, **HERE)
+
+
+def test_of_a_shard_nothing_is_taken_whose_structure_has_changed(many: str, lj: LennardJones) -> None:
+    for part in ("1/2", "2/2"):
+        screen("predict", many, lj, out="run", shard=part, **HERE)
+    frames = read(many, ":")
+    for atoms in frames:
+        atoms.set_cell(1.02 * atoms.cell.array, scale_atoms=True)
+    write(many, frames)
+    gathered = screen("predict", many, lj, out="run", resume=True, merge=True, **HERE)
+    assert (gathered.n_done, gathered.n_waiting) == (0, 9)
+    found = screen("predict", many, lj, out="run", resume=True, **HERE)
+    fresh = screen("predict", many, lj, **HERE)
+    assert [row["energy_eV"] for row in found.rows] == [row["energy_eV"] for row in fresh.rows]
 
 
 def test_a_folder_for_each_structure_if_wanted(many: str, lj: LennardJones) -> None:
