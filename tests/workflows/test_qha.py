@@ -130,7 +130,7 @@ def test_heat_at_constant_volume_is_einsteins(einstein: Any) -> None:
 
 @pytest.fixture(scope="module")
 def copper() -> Any:
-    return qha(bulk("Cu", "fcc", a=3.6), EMT(), min_length=7, temperature_step=20.0, mesh=40.0)
+    return qha(bulk("Cu", "fcc", a=3.6), EMT(), min_length=7, points=7, temperature_step=20.0, mesh=30.0)
 
 
 @pytest.mark.parametrize("which", ["einstein", "copper"])
@@ -168,8 +168,8 @@ def test_the_grueneisen_parameter_is_the_phonons_change_with_volume(copper: Any)
     logs = []
     for factor in (0.99, 1.01):
         crystal = bulk("Cu", "fcc", a=(4 * volume * factor) ** (1 / 3))
-        found = phonons(crystal, EMT(), start="given", supercell=tuple(copper.supercell), mesh=40.0)
-        mesh = found.phonopy.run_mesh(40.0)
+        found = phonons(crystal, EMT(), start="given", supercell=tuple(copper.supercell), mesh=30.0)
+        mesh = found.phonopy.run_mesh(30.0)
         frequencies, weights = np.asarray(mesh.frequencies), np.asarray(mesh.weights, dtype=float)
         logs.append((weights[1:, None] * np.log(frequencies[1:])).sum() / (3 * weights[1:].sum()))
     expected = -(logs[1] - logs[0]) / np.log(1.01 / 0.99)
@@ -194,6 +194,7 @@ def test_cells_are_relaxed_at_each_volume() -> None:
     assert np.allclose(*energies, atol=1e-5)
 
 
+@pytest.mark.slow
 def test_a_range_that_is_left_on_the_way_up_is_said(here: Path) -> None:
     bulk("Cu", "fcc", a=3.6).write("cu1.extxyz")
     words = ["qha", "cu1.extxyz", "--model", "ase:ase.calculators.emt:EMT", "--supercell", "2,2,2", "--quiet"]
@@ -260,6 +261,7 @@ class Stops(EMT):  # type: ignore[misc]
         super().calculate(*args, **kwargs)
 
 
+@pytest.mark.slow
 def test_an_interrupted_run_goes_on_with_the_next_volume(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings: dict[str, Any] = {"points": 5, "supercell": (2, 2, 2), "mesh": 20.0, "start": "given"}
     crystal = bulk("Cu", "fcc", a=3.6)

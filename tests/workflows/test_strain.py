@@ -132,7 +132,7 @@ def test_a_lennard_jones_crystal_pulled_along_100_is_a_sum_over_its_lattice() ->
     "load",
     [
         {"direction": (1, 1, 0)},
-        {"direction": (1, -1, 0), "plane": (1, 1, 1)},
+        pytest.param({"direction": (1, -1, 0), "plane": (1, 1, 1)}, marks=pytest.mark.slow),
         {"tensor": (1, 0.5, 0, 0, 0.2, 0)},
     ],
     ids=["tension", "shear", "tensor"],
@@ -253,7 +253,7 @@ class Stops(EMT):  # type: ignore[misc]
         super().calculate(*args, **kwargs)
 
 
-@pytest.mark.parametrize("left", [25, 45])
+@pytest.mark.parametrize("left", [25, pytest.param(45, marks=pytest.mark.slow)])
 def test_an_interrupted_run_goes_on_to_the_same_numbers(
     left: int, here: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
