@@ -97,7 +97,8 @@ def show(rows: list[dict[str, Any]]) -> None:
     )
     low, high = interval(samples, len(errors))
     print(
-        f"\nMAE of {len(errors)}: {errors.mean():.2f} [{low:.2f}, {high:.2f}] eV, median {np.median(errors):.2f}"
+        f"\nMAE of {len(errors)}: {errors.mean():.2f} [{low:.2f}, {high:.2f}] eV, "
+        f"median {np.median(errors):.2f}"
     )
 
 

@@ -94,7 +94,7 @@ def test_two_processes_train_as_one(tiny_file: Path, crystals_file: Path, tmp_pa
 
     Nine structures in batches of four and one: a process may have an uneven share, or nothing at all. Sums in
     another order differ by 1e-15 a step; Adam's division makes of it what gradients near zero allow. (SOAP's
-    eigenvectors would make anything of it: so few structures leave directions that no gradient has a part in.)
+    eigenvectors would make anything of it: few structures leave directions without any gradient.)
     """
     few = ("--epochs", "4", "--optimiser", "adamw")
     subprocess.run(command(tiny_file, crystals_file, tmp_path / "one", *few), check=True)
