@@ -105,8 +105,8 @@ class Profile:
     def curve(self) -> list[dict[str, float]]:
         """Two smooth curves from the start's energy on, for the picture.
 
-        ``above_start_eV`` goes through energies and slopes (cubic Hermite), ``from_forces_eV`` is the integral
-        of the slopes alone.
+        ``above_start_eV`` goes through energies and slopes by cubic Hermite; ``from_forces_eV`` is the
+        integral of the slopes alone.
         """
         from scipy.interpolate import CubicHermiteSpline, CubicSpline
 
