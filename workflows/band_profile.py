@@ -103,12 +103,17 @@ class Profile:
         ]
 
     def curve(self) -> list[dict[str, float]]:
-        """A smooth curve through energies and slopes (cubic Hermite), from the start's energy on."""
-        from scipy.interpolate import CubicHermiteSpline
+        """Two smooth curves from the start's energy on, for the picture.
+
+        ``above_start_eV`` goes through energies and slopes by cubic Hermite; ``from_forces_eV`` is the
+        integral of the slopes alone.
+        """
+        from scipy.interpolate import CubicHermiteSpline, CubicSpline
 
         spline = CubicHermiteSpline(self.distances, self.energies - self.energies[0], self.slopes)
+        work = CubicSpline(self.distances, self.slopes).antiderivative()
         grid = np.linspace(0.0, float(self.distances[-1]), _CURVE_POINTS)
         return [
-            {"distance_A": float(x), "above_start_eV": float(y)}
-            for x, y in zip(grid, spline(grid), strict=True)
+            {"distance_A": float(x), "above_start_eV": float(y), "from_forces_eV": float(w)}
+            for x, y, w in zip(grid, spline(grid), work(grid), strict=True)
         ]

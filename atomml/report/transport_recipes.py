@@ -68,12 +68,10 @@ def neb(run: Run, report: Report) -> None:
 
     images, curve = run.tables.get("path"), run.tables.get("curve")
     if images is not None and curve is not None:
-        where = images.numeric["distance_A"]
+        where, along = images.numeric["distance_A"], curve.numeric["distance_A"]
         series = [
-            Series(
-                "through energies and forces", curve.numeric["distance_A"], curve.numeric["above_start_eV"]
-            ),
-            Series("integral of the force", where, images.numeric["from_forces_eV"], style="dashed"),
+            Series("through energies and forces", along, curve.numeric["above_start_eV"]),
+            Series("integral of the force", along, curve.numeric["from_forces_eV"], style="dashed"),
             Series("images", where, images.numeric["above_start_eV"], style="points"),
         ]
         svg = line_plot(
