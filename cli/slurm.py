@@ -67,9 +67,12 @@ def slurm_script(screening: Screening, options: SlurmOptions, words: Sequence[st
         words: Words of ``atomml screen`` without ``--out``, ``--shard`` and ``--resume``.
 
     Raises:
-        OptionError: A value that a directive cannot hold.
+        OptionError: A value that a directive cannot hold, or a word with the end of a line.
     """
     folder = str(screening.folder)
+    for word in (*words, folder):
+        if any(mark in word for mark in "\n\r\0"):  # the comment at the end would end there
+            raise OptionError(f"{word[:60]!r} holds the end of a line: no Slurm script is written with it.")
     workers = str(1 if options.gpus else options.cpus)
     command = ["atomml", "screen", *words]
     if screening.values["workers"] is None:

@@ -348,8 +348,10 @@ class _Batch:
             except (ValueError, ArithmeticError, np.linalg.LinAlgError) as error:
                 one.error = f"The optimiser {self.options.optimizer} has failed ({error}): try fire."
             one.step += 1
-            if not np.abs(one.coordinates.x).max() < np.inf:
-                one.error = "The structure has flown apart: the model holds it nowhere."
+            if one.coordinates.lost:
+                one.error = (
+                    f"After {one.step} steps the structure has flown apart: the model holds it nowhere."
+                )
         deform([one.coordinates for one in self.active if one.error is None])
 
     def _tell_step(self, one: Relaxing) -> None:

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 import numpy as np
 from ase.optimize.optimize import Optimizable
 
-from atomml.errors import RunFailedError
 from atomml.units import GPA
 
 if TYPE_CHECKING:
@@ -54,6 +53,12 @@ class Coordinates(Optimizable):  # type: ignore[misc]
         """U, ``(3, 3)``."""
         return self.x[len(self.atoms) :] / len(self.atoms)
 
+    @property
+    def lost(self) -> bool:
+        """Whether atoms have flown apart, or a cell has grown or shrunk beyond reason."""
+        strained = self.cell != "none" and not np.abs(self.logarithm).max() < _MOST_STRAIN
+        return bool(strained or not np.isfinite(self.x).all())
+
     def ndofs(self) -> int:
         """Number of coordinates."""
         return int(self.x.size)
@@ -87,19 +92,12 @@ class Coordinates(Optimizable):  # type: ignore[misc]
 
 
 def deform(structures: Sequence[Coordinates]) -> None:
-    """Move the atoms and cells to their coordinates.
-
-    Raises:
-        RunFailedError: A cell has grown or shrunk beyond reason; only where there is one structure.
-    """
+    """Move the atoms and cells to their coordinates, which must not be lost."""
     from scipy.linalg import expm
 
     moving = [one for one in structures if one.cell != "none"]
-    if len(structures) == 1 and moving and not np.abs(moving[0].logarithm).max() < _MOST_STRAIN:
-        raise RunFailedError("The cell has grown or shrunk twentyfold: the model holds it nowhere.")
     if moving:
-        strains = np.array([one.logarithm for one in moving]).clip(-_MOST_STRAIN, _MOST_STRAIN)
-        for one, deformation in zip(moving, expm(strains), strict=True):
+        for one, deformation in zip(moving, expm([one.logarithm for one in moving]), strict=True):
             one.deformation = deformation
             one.atoms.cell[:] = one.reference @ deformation.T
     for one in structures:

@@ -20,7 +20,9 @@ from atomml.workflows.run_record import open_with_options
 __all__ = ["ScreenOptions", "ScreenResult", "screen"]
 
 _NEVER_SCREENED = frozenset({"compare", "evaluate", "finetune", "relax_batched", "screen", "train"})
+# Of the structures each has its own digest: more of them may come, and none is done twice.
 _MAY_CHANGE = (
+    "structures",
     *("workers", "batch", "retry_failed", "merge", "executor"),
     *("where", "sort", "descending", "device"),
 )

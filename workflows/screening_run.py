@@ -83,7 +83,7 @@ class Screen:
         parent = Path(out)
         config = plain(facts | as_config(self.options)) | {"shard": None}
         if (parent / CONFIG).exists():
-            free = {*as_config(self.options), "out", "device"}
+            free = {*as_config(self.options), "structures", "out", "device"}
             check_same(parent, "screen", config, free)
         else:
             import yaml
@@ -103,7 +103,8 @@ class Screen:
         result = fill_result(entries, outcomes, self.options)
         result.folder = run.path if run.kept else None
         write_files(run, entries, outcomes, result)
-        inputs = [input_record(Path(name)) for name in dict.fromkeys(e.head["input"] for e in entries)]
+        paths = dict.fromkeys(entry.given.path for entry in entries if entry.given is not None)
+        inputs = [input_record(path) for path in paths]
         finish_run(
             run, result, model=self.model.record(), inputs=inputs, seconds=time.perf_counter() - started
         )

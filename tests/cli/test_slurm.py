@@ -85,6 +85,9 @@ def test_what_a_directive_cannot_hold_is_refused(
     assert main(["slurm", "relax", *structures, "--partition", "gpu\n#SBATCH --wrap=x"]) == 2
     assert "cannot stand in a Slurm script" in capsys.readouterr().err
     assert main(["slurm", "relax", *structures, "--shard", "1/2"]) == 2
+    assert main(["slurm", "relax", "a\ntouch owned\n", "--out", "x"]) == 2
+    assert main(["slurm", "relax", *structures, "--out", "x\ntouch owned"]) == 2
+    assert "the end of a line" in capsys.readouterr().err
     assert (
         main(["slurm", "relax", *structures, "--gpus", "1", "--at-once", "3", "--setup", "module load x"])
         == 0

@@ -177,6 +177,14 @@ def test_one_that_fails_is_named_and_the_others_go_on(sick: LennardJones) -> Non
         np.testing.assert_allclose(result.atoms.positions, alone.atoms.positions, atol=1e-10)
 
 
+def test_what_flies_apart_is_an_error_of_its_own(lj: LennardJones) -> None:
+    """A tension that no bond of argon holds."""
+    ended = list(relax_batched([sheared(0), Atoms("Ar")], lj, cell="free", pressure=-5.0, optimizer="fire"))
+    errors = {one.index: str(one.error) for one in ended}
+    assert "flown apart" in errors[0]
+    assert "not periodic" in errors[1]
+
+
 class Narrow(LennardJones):
     """Lennard-Jones on a device whose memory holds so many edges."""
 

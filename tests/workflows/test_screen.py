@@ -26,6 +26,7 @@ from atomml.config import option_specs
 from atomml.errors import InputError, OptionError
 from atomml.manifest import DONE, read_manifest
 from atomml.potentials.lennard_jones import LennardJones
+from atomml.run import read_events
 from atomml.workflows import eos, relax, screen
 from atomml.workflows.screening import ScreenOptions
 
@@ -116,6 +117,17 @@ def test_what_is_done_is_not_done_again_and_other_options_are_refused(many: str,
         screen("relax", many, lj, out="run", resume=True, fmax=0.1, **HERE)
     with pytest.raises(OptionError, match="is not empty"):
         screen("relax", many, lj, out="run", **HERE)
+
+
+def test_more_structures_may_come(many: str, lj: LennardJones) -> None:
+    """What was done before is not done again; none of the new ones is left out."""
+    first = screen("predict", many, lj, out="run", **HERE)
+    write("more.extxyz", bulk("Kr", "fcc", a=5.6))
+    second = screen("predict", [many, "more.extxyz"], lj, out="run", resume=True, **HERE)
+    assert second.rows[:9] == first.rows
+    assert second.rows[9]["energy_eV"] < 0
+    events = [event for event in read_events("run") if event["event"] == "structure"]
+    assert [event["id"] for event in events if event["of"] == 10] == ["more.extxyz@0"]
 
 
 def test_a_column_that_there_is_not_costs_no_result(many: str, lj: LennardJones) -> None:
