@@ -15,6 +15,7 @@ from atomml.cli.workflow import (
     WORKFLOWS,
     SharedOptions,
     add_control_flags,
+    marked_for_ordering,
     set_threads,
 )
 from atomml.config import OptionSpec, close_match, option_specs
@@ -93,6 +94,7 @@ def parse_screen(
     structures = found.structures or _from_config(found)
     if not structures:
         raise OptionError(f"atomml {name} needs structures: name files, folders or patterns.")
+    structures = marked_for_ordering(structures, values)
     settings = calculator_settings(found, "screen", [values["model"]])
     ours = {key: values.pop(key) for key in more}
     return Screening(workflow, list(structures), values, found, settings), ours

@@ -308,9 +308,9 @@ def marked_for_ordering(structures: Sequence[str], values: dict[str, Any]) -> li
     order, orderings = values.pop("order", False), values.pop("orderings", 1)
     if not order:
         return list(structures)
-    from atomml.workflows.inputs import to_be_ordered
+    from atomml.workflows.inputs import expand_sources, to_be_ordered
 
-    return to_be_ordered(structures, orderings)
+    return to_be_ordered(expand_sources(structures), orderings)
 
 
 def set_threads(threads: int | None) -> None:
