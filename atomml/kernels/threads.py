@@ -61,7 +61,7 @@ def run_together(*calls: tuple[Any, ...]) -> None:
     if helpers < 1:
         _Phase(calls).work_alone()
     else:
-        _crew_of(helpers).run(*calls)
+        _crew_of(helpers).run(*calls, helpers=helpers)
 
 
 def split_tapered(n: int, n_threads: int, smallest: int, multiple: int = 1) -> NDArray[np.int64]:
@@ -195,7 +195,8 @@ class _Ranges(NamedTuple):
 class _Phase:
     """One call of :func:`run_together`: what to do, and what went wrong."""
 
-    def __init__(self, calls: Sequence[tuple[Any, ...]]) -> None:
+    def __init__(self, calls: Sequence[tuple[Any, ...]], helpers: int = 0) -> None:
+        self.helpers = helpers
         self.calls = [_Ranges.of(*call) for call in calls]
         self.wanted = sum(len(call.bounds) - 1 for call in self.calls)
         self.errors: list[BaseException] = []
@@ -243,9 +244,12 @@ class Crew:
         for thread in self._threads:
             thread.start()
 
-    def run(self, *calls: tuple[Any, ...]) -> None:
-        """As :func:`run_together`; a caller that finds the crew at work for another does all alone."""
-        phase = _Phase(calls)
+    def run(self, *calls: tuple[Any, ...], helpers: int | None = None) -> None:
+        """As :func:`run_together`; a caller that finds the crew at work for another does all alone.
+
+        ``helpers`` limits how many of the crew take part.
+        """
+        phase = _Phase(calls, self.helpers if helpers is None else helpers)
         if not self._busy.acquire(blocking=False):
             phase.work_alone()
             return
@@ -295,7 +299,7 @@ class Crew:
                     self._sleepers -= 1
             begun = int(board[0, 0])
             phase = self._phase
-            if phase is not None:
+            if phase is not None and row <= phase.helpers:
                 phase.work(board, row)
 
 

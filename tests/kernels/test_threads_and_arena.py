@@ -155,7 +155,7 @@ def test_callers_from_several_threads_do_not_wait_for_each_other(crew: Crew) -> 
 def test_no_more_threads_take_part_than_torch_may_use() -> None:
     before = torch.get_num_threads()
     try:
-        for threads in (1, 2):
+        for threads in (1, 4, 2):  # with fewer than the crew has by then, too
             torch.set_num_threads(threads)
             seen: set[int] = set()
 
@@ -163,7 +163,7 @@ def test_no_more_threads_take_part_than_torch_may_use() -> None:
                 seen.add(threading.get_ident())
                 time.sleep(0.002)
 
-            run_ranges(work, np.arange(9))
+            run_ranges(work, np.arange(13))
             assert len(seen) == threads
     finally:
         torch.set_num_threads(before)
