@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any, ClassVar
 import numpy as np
 from ase.calculators.calculator import Calculator, all_changes
 
+from atomml.workflows.batch_memory import MemoryLimit
+
 if TYPE_CHECKING:
     from ase import Atoms
 
@@ -15,9 +17,6 @@ if TYPE_CHECKING:
     from atomml.workflows.inputs import GivenModel
 
 __all__ = ["Band", "ImageCalculator"]
-
-_BATCH_EDGES = {"cpu": 6000}  # more no longer fit the cache
-_BATCH_EDGES_ON_A_GPU = 500_000
 
 
 class Band:
@@ -35,6 +34,7 @@ class Band:
         self.images = list(images)
         self._calculator = model.calculator() if model.potential is None else None
         self._potential = model.potential
+        self._limit = MemoryLimit.of(model)
         if self._potential is not None:
             from atomml.graph import GraphBuilder
 
@@ -62,24 +62,11 @@ class Band:
             for number in numbers:
                 self._take(number, self._one(self.images[number]))
             return
-        for batch, graphs in self._batches(numbers):
-            self._ask(batch, graphs)
-
-    def _batches(self, numbers: Sequence[int]) -> list[tuple[list[int], list[AtomGraph]]]:
-        """Images in as few batches as the device takes well."""
-        assert self._potential is not None
-        most = _BATCH_EDGES.get(self._potential.device.type, _BATCH_EDGES_ON_A_GPU)
-        found: list[tuple[list[int], list[AtomGraph]]] = []
-        edges = most
-        for number in numbers:
-            graph = self._builders[number](self.images[number], f"image {number}")
-            edges += graph.n_edges
-            if edges > most or not found:
-                found.append(([], []))
-                edges = graph.n_edges
-            found[-1][0].append(number)
-            found[-1][1].append(graph)
-        return found
+        asked = [
+            (number, self._builders[number](self.images[number], f"image {number}")) for number in numbers
+        ]
+        for part in self._limit.parts(asked, lambda one: one[1].n_edges):
+            self._ask([number for number, _ in part], [graph for _, graph in part])
 
     def _ask(self, numbers: Sequence[int], graphs: Sequence[AtomGraph]) -> None:
         from atomml.graph import collate

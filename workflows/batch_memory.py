@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Self, TypeVar
 
@@ -41,7 +41,7 @@ class MemoryLimit:
             edges = _GPU_EDGES if on_gpu else _CPU_EDGES
         return cls(edges, warn)
 
-    def parts(self, members: Sequence[Member], size: Callable[[Member], int]) -> Iterator[list[Member]]:
+    def parts(self, members: Iterable[Member], size: Callable[[Member], int]) -> Iterator[list[Member]]:
         """Consecutive members with at most ``edges`` edges together, one member at least."""
         part: list[Member] = []
         total = 0

@@ -14,6 +14,7 @@ from atomml.errors import RunFailedError
 from atomml.files import write_atomic
 from atomml.run import RunFolder
 from atomml.units import GPA
+from atomml.workflows.batch_memory import MemoryLimit
 from atomml.workflows.crystal import CrystalRun, Limits, relax_options
 from atomml.workflows.inputs import GivenStructure
 from atomml.workflows.prediction_batches import BatchEvaluator
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
 __all__ = ["Image", "evaluate_images", "relaxed_images", "write_images"]
 
-_BATCH_EDGES = 6000
 _STATE = "restart.safetensors"
 _KEPT_TOGETHER = 64
 _KEEP_EVERY_S = 5.0
@@ -141,7 +141,7 @@ def _ask(run: CrystalRun, images: Sequence[Image], before: int = 0, of: int | No
     evaluator = BatchEvaluator(run.model)
     items = [Item("image", n, GivenStructure(image.atoms, f"image {n}")) for n, image in enumerate(images)]
     done = before
-    for batch in batches(_prepared(evaluator, items), _BATCH_EDGES):
+    for batch in batches(_prepared(evaluator, items), MemoryLimit.of(run.model).edges):
         evaluator.evaluate(batch)
         for item in batch:
             _take(images[item.frame], item.results or {})

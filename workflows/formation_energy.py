@@ -3,24 +3,20 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atomml.config import as_config, build_options
-from atomml.errors import InputError
 from atomml.options import option
 from atomml.result import Result, quantity
 from atomml.workflows.inputs import (
     DEFAULT_MODEL,
     GivenStructure,
+    all_structures,
     check_covered,
-    expand_sources,
     given_model,
-    given_structure,
     input_record,
-    structures_of,
 )
 from atomml.workflows.run_record import finish_run, open_with_options
 
@@ -127,7 +123,7 @@ def formation(
     fields = as_config(options) if options else {}
     chosen = build_options(FormationOptions, fields | overrides)
     used = given_model(model, dtype=chosen.dtype, device=device)
-    given = _all(structures)
+    given = all_structures(structures)
     warnings: list[str] = []
     for one in given:
         _check_crystal(one)
@@ -165,21 +161,3 @@ def _check_crystal(given: GivenStructure) -> None:
     from atomml.workflows.crystal import check_crystal
 
     check_crystal(given)
-
-
-def _all(structures: Any) -> list[GivenStructure]:
-    """Every frame of every source."""
-    from ase import Atoms
-
-    single = isinstance(structures, str | Path | Atoms | GivenStructure) or hasattr(structures, "lattice")
-    entries: Iterable[Any] = [structures] if single else structures
-    given: list[GivenStructure] = []
-    for entry in entries:
-        if isinstance(entry, str | Path):
-            for source in expand_sources([entry]):
-                given += list(structures_of(source))
-        else:
-            given.append(given_structure(entry))
-    if not given:
-        raise InputError("There is no structure: give at least one.")
-    return given

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,12 +20,14 @@ __all__ = [
     "DEFAULT_MODEL",
     "GivenModel",
     "GivenStructure",
+    "all_structures",
     "check_covered",
     "expand_sources",
     "given_model",
     "given_structure",
     "input_record",
     "net_charge",
+    "sources_of",
     "split_index",
     "split_ordering",
     "structures_of",
@@ -214,6 +216,38 @@ def structures_of(source: str | Path) -> Iterator[GivenStructure]:
     for frame in read_structures(path, index=index, validate=False):
         atoms = frame.atoms.copy()  # without the calculator that holds the file's labels
         yield GivenStructure(atoms, f"{frame.path}, frame {frame.index}", Path(frame.path), frame.index)
+
+
+def sources_of(structures: Any) -> list[Any]:
+    """Files as text, patterns and folders expanded, and other structures as :class:`GivenStructure`.
+
+    Args:
+        structures: A file, ``ase.Atoms``, a pymatgen structure, or several of any of them.
+
+    Raises:
+        InputError: A pattern or folder without files, or what is no structure.
+    """
+    from ase import Atoms
+
+    single = isinstance(structures, str | Path | Atoms | GivenStructure) or hasattr(structures, "lattice")
+    sources: list[Any] = []
+    for entry in [structures] if single or not isinstance(structures, Iterable) else structures:
+        sources += expand_sources([entry]) if isinstance(entry, str | Path) else [given_structure(entry)]
+    return sources
+
+
+def all_structures(structures: Any, what_for: str = "") -> list[GivenStructure]:
+    """Every structure of every source of :func:`sources_of`, one at least.
+
+    Raises:
+        InputError: There is none ("... no structure{what_for}"), or one that cannot be read.
+    """
+    given: list[GivenStructure] = []
+    for source in sources_of(structures):
+        given += structures_of(source) if isinstance(source, str) else [source]
+    if not given:
+        raise InputError(f"There is no structure{what_for}: give at least one.")
+    return given
 
 
 def expand_sources(sources: Sequence[str | Path]) -> list[str]:

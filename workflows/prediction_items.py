@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from atomml.errors import InputError
+from atomml.workflows.batch_memory import MemoryLimit
 from atomml.workflows.inputs import GivenStructure, structures_of
 
 if TYPE_CHECKING:
@@ -47,14 +48,8 @@ def items_of(sources: list[Any]) -> Iterator[Item]:
 
 def batches(items: Iterable[Item], most_edges: int) -> Iterator[list[Item]]:
     """Consecutive items with about ``most_edges`` edges together; the cut depends on nothing else."""
-    batch: list[Item] = []
-    edges = 0
-    for item in items:
-        size = item.graph.n_edges + 10 if item.graph is not None else most_edges // 16
-        if batch and edges + size > most_edges:
-            yield batch
-            batch, edges = [], 0
-        batch.append(item)
-        edges += size
-    if batch:
-        yield batch
+
+    def size(item: Item) -> int:
+        return item.graph.n_edges + 10 if item.graph is not None else most_edges // 16
+
+    return MemoryLimit(most_edges).parts(items, size)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from atomml.config import build_options
-from atomml.errors import AtomMLError, InputError
+from atomml.errors import AtomMLError
 from atomml.files import write_table
 from atomml.result import Result
 from atomml.run import RunFolder
@@ -17,12 +17,10 @@ from atomml.workflows.inputs import (
     DEFAULT_MODEL,
     GivenModel,
     GivenStructure,
+    all_structures,
     check_covered,
-    expand_sources,
     given_model,
-    given_structure,
     input_record,
-    structures_of,
     with_charge,
 )
 from atomml.workflows.relaxation import RelaxOptions, RelaxResult, check_relaxable, relax
@@ -97,7 +95,7 @@ def relax_many(
     """
     chosen = build_options(RelaxOptions, overrides)
     used = given_model(model, dtype=dtype, device=device)
-    given = _all(structures)
+    given = all_structures(structures, " to relax")
     for one in given:
         with_charge(one, chosen.charge, chosen.spin)
         check_covered(one, used, lambda _: None, chosen.allow_charge_mismatch)
@@ -213,16 +211,3 @@ def _row(one: GivenStructure, name: str, found: RelaxResult | None, error: str |
     if found is not None:
         row |= found.results() | {"converged": found.converged}
     return {key: row.get(key) for key in _COLUMNS} | {"folder": name, "error": error}
-
-
-def _all(structures: Sequence[Any]) -> list[GivenStructure]:
-    given: list[GivenStructure] = []
-    for entry in structures:
-        if isinstance(entry, str | Path):
-            for source in expand_sources([entry]):
-                given += list(structures_of(source))
-        else:
-            given.append(given_structure(entry))
-    if not given:
-        raise InputError("There is no structure to relax: give at least one.")
-    return given

@@ -111,7 +111,7 @@ def screen(
         InputError: An unknown workflow, a wrong option or condition, no such model, no structures.
     """
     from atomml.workflows.row_selection import RowFilter
-    from atomml.workflows.screening_entries import sources_of
+    from atomml.workflows.screening_entries import screened_sources
     from atomml.workflows.screening_run import Screen
 
     own = {key: value for key, value in options.items() if key in ScreenOptions.__dataclass_fields__}
@@ -128,7 +128,7 @@ def screen(
         raise OptionError(f"{used.source} was made in Python, and no worker can load it: use workers=0.")
     if chosen.shard is not None and chosen.merge:
         raise OptionError("--merge gathers shards and --shard is one of them: give one of the two.")
-    sources = sources_of(structures)
+    sources = screened_sources(structures)
     work = Screen(workflow, sources, used, named, chosen, settings, dtype, device, threads, pool)
     facts = work.facts() | {"seed": seed}
     where = work.prepare(out, facts)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,10 +11,10 @@ import numpy as np
 from atomml.errors import InputError
 from atomml.manifest import digest_of
 from atomml.run import plain
-from atomml.workflows.inputs import GivenStructure, expand_sources, given_structure
+from atomml.workflows.inputs import GivenStructure, sources_of
 from atomml.workflows.prediction_items import Item, items_of
 
-__all__ = ["Entry", "entries_of", "sources_of"]
+__all__ = ["Entry", "entries_of", "screened_sources"]
 
 
 @dataclass(frozen=True)
@@ -38,18 +36,13 @@ class Entry:
     digest: str
 
 
-def sources_of(structures: Any) -> list[Any]:
-    """Files as text, each once, patterns and folders expanded; other structures as they are.
+def screened_sources(structures: Any) -> list[Any]:
+    """Files as text, each once, patterns and folders expanded; then other structures as they are.
 
     Raises:
         FileFormatError: A pattern or folder without files.
     """
-    from ase import Atoms
-
-    several = isinstance(structures, Sequence) and not isinstance(structures, str | Path | Atoms)
-    sources: list[Any] = []
-    for entry in structures if several else [structures]:
-        sources += expand_sources([entry]) if isinstance(entry, str | Path) else [given_structure(entry)]
+    sources = sources_of(structures)
     files = dict.fromkeys(source for source in sources if isinstance(source, str))
     return [*files, *(source for source in sources if not isinstance(source, str))]
 

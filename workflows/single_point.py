@@ -7,7 +7,7 @@ does not grow with their number.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -22,10 +22,9 @@ from atomml.workflows.inputs import (
     GivenModel,
     GivenStructure,
     check_covered,
-    expand_sources,
     given_model,
-    given_structure,
     input_record,
+    sources_of,
     split_index,
     with_charge,
 )
@@ -116,7 +115,9 @@ def predict(
         InputError: A structure that no model can take, or a wrong option; names file and frame.
     """
     chosen = build_options(PredictOptions, options)
-    sources = _sources(structures)
+    sources = sources_of(structures)
+    if not sources:
+        raise FileFormatError("There is no structure to predict: give at least one.")
     used = given_model(model, dtype=dtype, device=device)
     names = [source if isinstance(source, str) else "structure" for source in sources]
     total = _survey(sources, used, chosen)
@@ -244,26 +245,6 @@ def _fill_from_single(result: PredictResult) -> None:
         row = result.rows[0]
         result.energy, result.energy_per_atom = row["energy_eV"], row["energy_per_atom_eV"]
         result.max_force, result.pressure = row["max_force_eV_per_A"], row["pressure_GPa"]
-
-
-def _sources(structures: Any) -> list[Any]:
-    """Files as text, other structures as they are."""
-    from ase import Atoms
-
-    if isinstance(structures, str | Path):
-        return list(expand_sources([structures]))
-    if (
-        isinstance(structures, Atoms)
-        or not isinstance(structures, Iterable)
-        or hasattr(structures, "lattice")
-    ):
-        return [given_structure(structures)]
-    sources: list[Any] = []
-    for entry in structures:
-        sources += expand_sources([entry]) if isinstance(entry, str | Path) else [given_structure(entry)]
-    if not sources:
-        raise FileFormatError("There is no structure to predict: give at least one.")
-    return sources
 
 
 def _problem(given: GivenStructure, model: GivenModel, options: PredictOptions, warn: Any) -> str | None:

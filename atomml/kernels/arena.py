@@ -12,19 +12,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["ALIGNMENT", "Arena", "aligned"]
+__all__ = ["Arena"]
 
-ALIGNMENT = 64
+_ALIGNMENT = 64
 """Bytes: a cache line, and the widest vector register."""
-
-
-def aligned(array: NDArray[Any]) -> NDArray[Any]:
-    """A C-contiguous copy that begins at a multiple of :data:`ALIGNMENT`; numpy's begin anywhere."""
-    memory = np.empty(array.nbytes + ALIGNMENT, np.uint8)
-    start = -memory.ctypes.data % ALIGNMENT
-    result = memory[start : start + array.nbytes].view(array.dtype).reshape(array.shape)
-    result[...] = array
-    return result
 
 
 class Arena:
@@ -42,7 +33,9 @@ class Arena:
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """An array with whatever the memory held; a fresh one where the block is too small yet."""
-        start = -(-(self._used + self._block.ctypes.data) // ALIGNMENT) * ALIGNMENT - self._block.ctypes.data
+        start = (
+            -(-(self._used + self._block.ctypes.data) // _ALIGNMENT) * _ALIGNMENT - self._block.ctypes.data
+        )
         n_bytes = math.prod(shape) * dtype.itemsize
         self._used = start + n_bytes
         if self._used > len(self._block):

@@ -135,6 +135,7 @@ def {name}(bounds_, counter_, board_, row_):
         position_ = _claim(counter_)
         if position_ >= len(bounds_) - 1:
             break
+        board_[row_, 2] += 1
         start, stop = bounds_[position_], bounds_[position_ + 1]
         _publish(board_[row_], board_[row_, 1] + 1)
 """
@@ -144,8 +145,8 @@ def _over_ranges(function: Callable[..., Any]) -> Callable[..., None]:
     """A kernel whose body is done for range after range, taken from a shared counter without the GIL.
 
     Its arguments are ``bounds, counter, board, row``, then those of the kernel behind start and stop; each
-    range that is done adds one to ``board[row, 1]``. The loop is written around the body, not around a call
-    of it: what numba inlines, it optimises less.
+    range adds one to ``board[row, 2]`` when it is taken and to ``board[row, 1]`` when it is done. The loop is
+    written around the body, not around a call of it: what numba inlines, it optimises less.
     """
     body = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     loop = ast.parse(_LOOP.format(name=f"{function.__name__}_over_ranges")).body[0]

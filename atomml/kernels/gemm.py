@@ -18,7 +18,6 @@ from numba.core import types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from atomml.kernels.arena import aligned
 from atomml.kernels.compile import INNER
 
 __all__ = [
@@ -59,7 +58,7 @@ def pack_panels(matrix: NDArray[Any]) -> NDArray[Any]:
     n_panels = -(-n // width)
     padded = np.zeros((k, n_panels * width), matrix.dtype)
     padded[:, :n] = matrix
-    return aligned(padded.reshape(k, n_panels, width).transpose(1, 0, 2))
+    return np.ascontiguousarray(padded.reshape(k, n_panels, width).transpose(1, 0, 2))
 
 
 @intrinsic

@@ -120,6 +120,7 @@ def _over_ranges(function: Callable[..., Any]) -> Callable[..., None]:
                 counter[0] += 1
             if position >= len(bounds) - 1:
                 break
+            board[row, 2] += 1
             function(int(bounds[position]), int(bounds[position + 1]), *arguments)
             board[row, 1] += 1
 
@@ -202,14 +203,14 @@ class _Phase:
         self.errors: list[BaseException] = []
 
     def work(self, board: NDArray[np.int64], row: int) -> None:
-        """Take ranges until none is left; each adds one to ``board[row, 1]``."""
+        """Take ranges until none is left; each adds one to ``board[row, 1]``, also one that raises."""
         for take, bounds, counter, arguments in self.calls:
             while counter[0] < len(bounds) - 1:
                 try:
                     take(bounds, counter, board, row, *arguments)
-                except BaseException as error:  # of one range, which is done too
+                except BaseException as error:  # of a range, or Ctrl-C between two
                     self.errors.append(error)
-                    board[row, 1] += 1
+                    board[row, 1] = board[row, 2]
 
     def work_alone(self) -> None:
         """Do all ranges in this thread."""
@@ -231,7 +232,8 @@ class Crew:
 
     def __init__(self, helpers: int) -> None:
         self.helpers = helpers
-        # A row a thread: phases begun (the caller's row alone), ranges done. Only its thread writes a row.
+        # A row a thread: phases begun (the caller's row alone), ranges done, ranges taken. Only its thread
+        # writes a row.
         self._board = np.zeros((helpers + 1, 8), np.int64)
         self._phase: _Phase | None = None
         self._busy = threading.Lock()

@@ -10,6 +10,7 @@ import sys
 import threading
 import time
 from pathlib import Path
+from typing import Any
 
 import numba
 import numpy as np
@@ -21,7 +22,7 @@ from numpy.typing import NDArray
 
 from atomml.kernels.arena import Arena
 from atomml.kernels.compile import kernel
-from atomml.kernels.threads import Crew, run_ranges, run_together, split_tapered, split_weighted
+from atomml.kernels.threads import Crew, _Phase, run_ranges, run_together, split_tapered, split_weighted
 
 
 @given(st.integers(0, 5000), st.integers(1, 17), st.integers(1, 100), st.integers(1, 96))
@@ -106,6 +107,23 @@ def test_an_error_in_any_range_is_raised_after_all_have_ended(crew: Crew) -> Non
         crew.run((work, np.arange(5)))
     assert sorted(ended) == [0, 2, 3]
     crew.run((work, np.arange(2, 4)))  # it goes on working
+
+
+def test_ctrl_c_between_two_ranges_counts_none_of_them_twice() -> None:
+    """Who waits for the ranges of a phase would else go on while another thread still writes."""
+    phase = _Phase([(lambda start, stop: None, np.arange(6))])
+    calm = phase.calls[0]
+
+    def interrupted(*arguments: Any) -> None:
+        calm.take(*arguments)
+        raise KeyboardInterrupt
+
+    phase.calls = [calm._replace(take=interrupted)]
+    board = np.zeros((1, 8), np.int64)
+    phase.work(board, 0)
+    assert board[0, 1] == phase.wanted == 5
+    with pytest.raises(KeyboardInterrupt):
+        phase.raise_first()
 
 
 @kernel

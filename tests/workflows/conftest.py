@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import math
+import os
+import subprocess
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,6 +16,8 @@ from ase.build import bulk
 from ase.io import write
 
 from atomml.potentials.lennard_jones import LennardJones, argon
+
+Run = Callable[..., int]
 
 
 @pytest.fixture
@@ -58,3 +64,41 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     write("cu.extxyz", copper)
     write("si.cif", bulk("Si", "diamond", a=5.43, cubic=True))
     return tmp_path
+
+
+KILLER = """
+import os, signal
+from ase.calculators.emt import EMT
+
+class Killer(EMT):
+    left = int(os.environ.get("LEFT", 1 << 30))
+
+    def calculate(self, *args, **kwargs):
+        Killer.left -= 1
+        if Killer.left < 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+        super().calculate(*args, **kwargs)
+"""
+
+
+@pytest.fixture
+def killable(tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Run]:
+    """Commands with ASE's EMT in processes of their own, in an empty current folder.
+
+    ``killable("eos", "cu.extxyz")`` is a function of the run folder, of how many evaluations there are
+    before ``kill -9``, and of further words; it returns the exit code.
+    """
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "killer.py").write_text(KILLER)
+    paths = os.pathsep.join((str(tmp_path), str(root)))
+
+    def prepare(*words: str) -> Run:
+        call = [sys.executable, "-m", "atomml.cli.main", *words, "--model", "ase:killer:Killer", "--quiet"]
+
+        def run(out: str, left: int, *more: str) -> int:
+            environment = {**os.environ, "LEFT": str(left), "PYTHONPATH": paths}
+            return subprocess.run([*call, "--out", out, *more], env=environment, check=False).returncode
+
+        return run
+
+    return prepare

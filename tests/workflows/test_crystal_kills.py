@@ -3,29 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 from ase.build import bulk
-
-KILLER = """
-import os, signal
-from ase.calculators.emt import EMT
-
-class Killer(EMT):
-    left = int(os.environ.get("LEFT", 1 << 30))
-
-    def calculate(self, *args, **kwargs):
-        Killer.left -= 1
-        if Killer.left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        super().calculate(*args, **kwargs)
-"""
 
 RUNS = {
     "strain": (["--step", "0.03", "--max-strain", "0.09"], 30, "log.csv"),
@@ -36,21 +20,15 @@ RUNS = {
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", list(RUNS))
-def test_a_killed_run_goes_on_to_the_same_numbers(command: str, here: Path, root: Path) -> None:
+def test_a_killed_run_goes_on_to_the_same_numbers(
+    command: str, killable: Callable[..., Callable[..., int]]
+) -> None:
     """``kill -9`` within a step, a volume, a slab; ASE's EMT sums in the order of its neighbour list."""
     if command == "qha":
         pytest.importorskip("phonopy")
     options, left, table = RUNS[command]
-    (here / "killer.py").write_text(KILLER)
     bulk("Cu", "fcc", a=3.6).write("cu1.extxyz")
-    words = [command, "cu1.extxyz", "--model", "ase:killer:Killer", "--quiet", "--start", "given", *options]
-    call = [sys.executable, "-m", "atomml.cli.main", *words]
-
-    def run(out: str, left: int, *more: str) -> int:
-        paths = os.pathsep.join((str(here), str(root)))
-        environment = {**os.environ, "LEFT": str(left), "PYTHONPATH": paths}
-        return subprocess.run([*call, "--out", out, *more], env=environment, check=False).returncode
-
+    run = killable(command, "cu1.extxyz", "--start", "given", *options)
     assert run("whole", 1 << 30) == 0
     assert run("killed", left) == -signal.SIGKILL
     assert not Path("killed/summary.json").exists()

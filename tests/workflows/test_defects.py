@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import json
 import math
-import os
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -322,32 +320,13 @@ def test_chgnet_takes_an_atom_out_of_copper_from_the_command_line(here: Path) ->
     assert 0.4 < results["vacancy_formation_energy_eV"] < 1.4
 
 
-KILLER = """
-import os, signal
-from ase.calculators.emt import EMT
-
-class Killer(EMT):
-    left = int(os.environ.get("LEFT", 1 << 30))
-
-    def calculate(self, *args, **kwargs):
-        Killer.left -= 1
-        if Killer.left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        super().calculate(*args, **kwargs)
-"""
-
-
 @pytest.mark.slow
-def test_a_killed_run_goes_on_with_the_sites_that_are_missing(here: Path, root: Path) -> None:
-    (here / "killer.py").write_text(KILLER)
+def test_a_killed_run_goes_on_with_the_sites_that_are_missing(
+    killable: Callable[..., Callable[..., int]],
+) -> None:
     alloy().write("alloy.cif")
-    words = ["vacancy", "alloy.cif", "--model", "ase:killer:Killer", "--quiet", "--min-length", "7"]
-    call = [sys.executable, "-m", "atomml.cli.main", *words, "--mu", "Au=-1,Cu=-1", "--start", "given"]
-
-    def run(out: str, left: int, *more: str) -> int:
-        environment = {**os.environ, "LEFT": str(left), "PYTHONPATH": os.pathsep.join((str(here), str(root)))}
-        return subprocess.run([*call, "--out", out, *more], env=environment, check=False).returncode
-
+    words = ("--min-length", "7", "--mu", "Au=-1,Cu=-1", "--start", "given")
+    run = killable("vacancy", "alloy.cif", *words)
     assert run("whole", 1 << 30) == 0
     steps = [
         row["relaxation_steps"] for row in csv.DictReader(Path("whole/log.csv").read_text().splitlines())

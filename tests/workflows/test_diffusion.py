@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -261,38 +259,14 @@ def test_what_cannot_be_is_refused_before_anything_runs(tmp_path: Path) -> None:
         diffusion(frames[:30], temperatures=(300.0,))
 
 
-KILLER = """
-import os, signal
-from ase.calculators.emt import EMT
-
-class Killer(EMT):
-    left = int(os.environ.get("LEFT", 1 << 30))
-
-    def calculate(self, *args, **kwargs):
-        Killer.left -= 1
-        if Killer.left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        super().calculate(*args, **kwargs)
-"""
-
-
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_numbers(
-    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+    killable: Callable[..., Callable[..., int]],
 ) -> None:
     """Killed in the first temperature, then in the second."""
-    monkeypatch.chdir(tmp_path)
-    Path("killer.py").write_text(KILLER)
     write("cu.extxyz", bulk("Cu", "fcc", a=3.6, cubic=True))
-    paths = os.pathsep.join((str(tmp_path), str(root)))
-    call = [sys.executable, "-m", "atomml.cli.main", "diffusion", "cu.extxyz", "--model", "ase:killer:Killer"]
-    call += ["--steps", "1200", "--equilibrate", "20", "--every", "10", "--quiet"]
-    call += ["--temperatures", "300,500"]
-
-    def run(out: str, left: int, *more: str) -> int:
-        environment = {**os.environ, "LEFT": str(left), "PYTHONPATH": paths}
-        return subprocess.run([*call, "--out", out, *more], env=environment, check=False).returncode
-
+    words = ("--steps", "1200", "--equilibrate", "20", "--every", "10", "--temperatures", "300,500")
+    run = killable("diffusion", "cu.extxyz", *words)
     assert run("whole", 1 << 30) == 3
     assert run("killed", 700) == -signal.SIGKILL
     assert run("killed", 1600, "--resume") == -signal.SIGKILL

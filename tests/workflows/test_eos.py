@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -222,34 +220,12 @@ def test_wrong_options_and_structures_are_refused() -> None:
         eos(bulk("Si"), EMT(), start="given", relax="none")
 
 
-KILLER = """
-import os, signal
-from ase.calculators.emt import EMT
-
-class Killer(EMT):
-    left = int(os.environ.get("LEFT", 1 << 30))
-
-    def calculate(self, *args, **kwargs):
-        Killer.left -= 1
-        if Killer.left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        super().calculate(*args, **kwargs)
-"""
-
-
 @pytest.mark.slow
-def test_a_killed_run_goes_on_to_the_same_numbers(here: Path, root: Path) -> None:
+def test_a_killed_run_goes_on_to_the_same_numbers(
+    here: Path, killable: Callable[..., Callable[..., int]]
+) -> None:
     """Killed within the relaxation of a volume."""
-    (here / "killer.py").write_text(KILLER)
-    paths = os.pathsep.join((str(here), str(root)))
-    words = ["eos", "cu.extxyz", "--model", "ase:killer:Killer", "--quiet", "--start", "given"]
-    words += ["--points", "5", "--fmax", "1e-3"]
-    call = [sys.executable, "-m", "atomml.cli.main", *words]
-
-    def run(out: str, left: int, *more: str) -> int:
-        environment = {**os.environ, "LEFT": str(left), "PYTHONPATH": paths}
-        return subprocess.run([*call, "--out", out, *more], env=environment, check=False).returncode
-
+    run = killable("eos", "cu.extxyz", "--start", "given", "--points", "5", "--fmax", "1e-3")
     assert run("whole", 1 << 30) == 0
     assert run("killed", 20) == -signal.SIGKILL
     assert Path("killed/restart.safetensors").exists()

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -263,37 +261,13 @@ def test_a_reference_that_the_model_blows_up_is_warned_of() -> None:
     assert any("Cu relaxed to" in warning and "a guess" in warning for warning in found.warnings)
 
 
-KILLER = """
-import os, signal
-from ase.calculators.emt import EMT
-
-class Killer(EMT):
-    left = int(os.environ.get("LEFT", 1 << 30))
-
-    def calculate(self, *args, **kwargs):
-        Killer.left -= 1
-        if Killer.left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        super().calculate(*args, **kwargs)
-"""
-
-
 @pytest.mark.slow
 def test_a_killed_run_goes_on_and_relaxes_nothing_twice(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, root: Path
+    killable: Callable[..., Callable[..., int]],
 ) -> None:
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / "killer.py").write_text(KILLER)
     ordered("Au2Cu2").write("CuAu.cif")
     ordered("AuCu3").write("Cu3Au.cif")
-    words = ["formation", "CuAu.cif", "Cu3Au.cif", "--model", "ase:killer:Killer", "--quiet"]
-    call = [sys.executable, "-m", "atomml.cli.main", *words]
-
-    def run(out: str, left: int, *more: str) -> int:
-        paths = os.pathsep.join((str(tmp_path), str(root)))
-        environment = {**os.environ, "LEFT": str(left), "PYTHONPATH": paths}
-        return subprocess.run([*call, "--out", out, *more], env=environment, check=False).returncode
-
+    run = killable("formation", "CuAu.cif", "Cu3Au.cif")
     assert run("whole", 1 << 30) == 0
     assert run("killed", 10) == -signal.SIGKILL
     done = sorted(path.parent.name for path in Path("killed").rglob("summary.json"))

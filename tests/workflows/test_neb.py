@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import csv
 import json
-import os
 import signal
-import subprocess
-import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -288,37 +286,13 @@ def test_out_of_steps_is_3_and_goes_on_to_the_same_bits(
         assert Path("whole", name).read_bytes() == Path("part", name).read_bytes()
 
 
-KILLER = """
-import os, signal
-from ase.calculators.emt import EMT
-
-class Killer(EMT):
-    left = int(os.environ.get("LEFT", 1 << 30))
-
-    def calculate(self, *args, **kwargs):
-        Killer.left -= 1
-        if Killer.left < 0:
-            os.kill(os.getpid(), signal.SIGKILL)
-        super().calculate(*args, **kwargs)
-"""
-
-
 @pytest.mark.slow
 def test_a_killed_run_goes_on_to_the_same_numbers(
-    hop: tuple[Atoms, Atoms], tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+    hop: tuple[Atoms, Atoms], killable: Callable[..., Callable[..., int]]
 ) -> None:
     """Killed once while an end relaxes, once in the path."""
-    monkeypatch.chdir(tmp_path)
-    Path("killer.py").write_text(KILLER)
     write("hop.extxyz", list(hop))
-    paths = os.pathsep.join((str(tmp_path), str(root)))
-    call = [sys.executable, "-m", "atomml.cli.main", "neb", "hop.extxyz", "--model", "ase:killer:Killer"]
-    call += ["--images", "3", "--quiet"]
-
-    def run(out: str, left: int, *more: str) -> int:
-        environment = {**os.environ, "LEFT": str(left), "PYTHONPATH": paths}
-        return subprocess.run([*call, "--out", out, *more], env=environment, check=False).returncode
-
+    run = killable("neb", "hop.extxyz", "--images", "3")
     assert run("whole", 1 << 30) == 0
     assert run("killed", 5) == -signal.SIGKILL
     assert run("killed", 70, "--resume") == -signal.SIGKILL

@@ -9,11 +9,12 @@ from __future__ import annotations
 from typing import Any
 
 import numba
+import numpy as np
 
 from atomml.kernels.activations import LOOSE, gate_backward, gate_forward, silu_backward, silu_rows
 from atomml.kernels.compile import INNER, kernel
 from atomml.kernels.gemm import BLOCK, block_product, block_product_onto
-from atomml.kernels.rows import add_row, copy_rows, empty_rows, set_row, sum_rows, zero_rows
+from atomml.kernels.rows import add_row, copy_rows, set_row, sum_rows
 
 
 @numba.njit(fastmath=LOOSE, **INNER)
@@ -95,9 +96,9 @@ def bond_convolution(
         sums: ``(n_short, c)`` the result.
     """
     c = weights.shape[1]
-    hidden = empty_rows(BLOCK, 2 * c, pre)
-    y = empty_rows(BLOCK, 2 * c, pre)
-    message = empty_rows(BLOCK, c, pre)
+    hidden = np.empty((BLOCK, 2 * c), pre.dtype)
+    y = np.empty((BLOCK, 2 * c), pre.dtype)
+    message = np.empty((BLOCK, c), pre.dtype)
     sums[short_start[start] : short_start[stop]] = 0
     last = angle_start[stop]
     for first in range(angle_start[start], last, BLOCK):
@@ -141,9 +142,9 @@ def bond_update(
     atom convolution's columns of ``bond_terms``, which hold the embedding's part, get the change's.
     """
     c = bonds.shape[1]
-    rows = zero_rows(BLOCK, c, bonds)
-    update = empty_rows(BLOCK, c, bonds)
-    term = empty_rows(BLOCK, 2 * c, bonds)
+    rows = np.zeros((BLOCK, c), bonds.dtype)
+    update = np.empty((BLOCK, c), bonds.dtype)
+    term = np.empty((BLOCK, 2 * c), bonds.dtype)
     for first in range(start, stop, BLOCK):
         n_rows = min(BLOCK, stop - first)
         for i in range(n_rows):
@@ -183,8 +184,8 @@ def angle_update(
 ) -> None:
     """Add each angle's message to ``angle_features``; arguments as in :func:`bond_convolution`."""
     c = angle_features.shape[1]
-    y = empty_rows(BLOCK, 2 * c, normed)
-    message = empty_rows(BLOCK, c, normed)
+    y = np.empty((BLOCK, 2 * c), normed.dtype)
+    message = np.empty((BLOCK, c), normed.dtype)
     last = angle_start[stop]
     for first in range(angle_start[start], last, BLOCK):
         n_rows = min(BLOCK, last - first)
@@ -262,11 +263,11 @@ def bond_convolution_backward(
     ``weight_gradient`` (n_short, c), the atoms' columns and ``feature_gradient`` are added to.
     """
     c = weights.shape[1]
-    back = empty_rows(BLOCK, 2 * c, pre)
-    first_layer = empty_rows(BLOCK, 2 * c, pre)
-    gradient = empty_rows(BLOCK, c, pre)
-    message = empty_rows(BLOCK, c, pre)
-    spare = empty_rows(BLOCK, feature_gradient.shape[1], pre)
+    back = np.empty((BLOCK, 2 * c), pre.dtype)
+    first_layer = np.empty((BLOCK, 2 * c), pre.dtype)
+    gradient = np.empty((BLOCK, c), pre.dtype)
+    message = np.empty((BLOCK, c), pre.dtype)
+    spare = np.empty((BLOCK, feature_gradient.shape[1]), pre.dtype)
     short_gradient[short_start[start] : short_start[stop]] = 0
     last = angle_start[stop]
     for first in range(angle_start[start], last, BLOCK):
@@ -314,10 +315,10 @@ def angle_update_backward(
 ) -> None:
     """The way back through :func:`angle_update`; ``feature_gradient`` may be ``angle_gradient``."""
     c = angle_gradient.shape[1]
-    back = empty_rows(BLOCK, 2 * c, normed)
-    gradient = empty_rows(BLOCK, c, normed)
-    message = empty_rows(BLOCK, c, normed)
-    spare = empty_rows(BLOCK, feature_gradient.shape[1], normed)
+    back = np.empty((BLOCK, 2 * c), normed.dtype)
+    gradient = np.empty((BLOCK, c), normed.dtype)
+    message = np.empty((BLOCK, c), normed.dtype)
+    spare = np.empty((BLOCK, feature_gradient.shape[1]), normed.dtype)
     short_gradient[short_start[start] : short_start[stop]] = 0
     last = angle_start[stop]
     for first in range(angle_start[start], last, BLOCK):
@@ -335,8 +336,8 @@ def bond_gradient_backward(
     start: int, stop: int, pair: Any, short_gradient: Any, projection_back: Any, bond_gradient: Any
 ) -> None:
     """Add what the first layers have for short bonds ``start`` to ``stop``: both directions, both roles."""
-    rows = zero_rows(BLOCK, short_gradient.shape[1], bond_gradient)
-    target = empty_rows(BLOCK, bond_gradient.shape[1], bond_gradient)
+    rows = np.zeros((BLOCK, short_gradient.shape[1]), bond_gradient.dtype)
+    target = np.empty((BLOCK, bond_gradient.shape[1]), bond_gradient.dtype)
     for first in range(start, stop, BLOCK):
         n_rows = min(BLOCK, stop - first)
         for i in range(n_rows):
@@ -362,8 +363,8 @@ def short_bond_backward(
 ) -> None:
     """From short bonds' features and weights to their basis and length."""
     c, k = bond_gradient.shape[1], basis_gradient.shape[1]
-    rows = zero_rows(BLOCK, c, bond_gradient)
-    target = empty_rows(BLOCK, k, bond_gradient)
+    rows = np.zeros((BLOCK, c), bond_gradient.dtype)
+    target = np.empty((BLOCK, k), bond_gradient.dtype)
     for first in range(start, stop, BLOCK):
         n_rows = min(BLOCK, stop - first)
         copy_rows(bond_gradient, first, rows, 0, n_rows)

@@ -9,7 +9,7 @@ import numpy as np
 from atomml.kernels.activations import LOOSE, gate_backward, gate_forward, silu_backward, silu_rows
 from atomml.kernels.compile import kernel
 from atomml.kernels.gemm import BLOCK, TILE_ROWS, block_product, block_product_onto
-from atomml.kernels.rows import add_row, copy_rows, empty_rows, sum_rows, zero_rows
+from atomml.kernels.rows import add_row, copy_rows, sum_rows
 
 
 @kernel(fastmath=LOOSE)
@@ -19,8 +19,8 @@ def project_rows(start: int, stop: int, rows: Any, panels: Any, bias: Any, resul
     for first in range(start, whole, BLOCK):
         block_product_onto(rows, first, 0, panels, bias, result, first, 0, min(BLOCK, whole - first))
     if whole < stop:  # rows beyond are another thread's
-        source = zero_rows(TILE_ROWS, rows.shape[1], rows)
-        target = empty_rows(TILE_ROWS, result.shape[1], rows)
+        source = np.zeros((TILE_ROWS, rows.shape[1]), rows.dtype)
+        target = np.empty((TILE_ROWS, result.shape[1]), rows.dtype)
         copy_rows(rows, whole, source, 0, stop - whole)
         block_product_onto(source, 0, 0, panels, bias, target, 0, 0, TILE_ROWS)
         copy_rows(target, 0, result, whole, stop - whole)
@@ -29,7 +29,7 @@ def project_rows(start: int, stop: int, rows: Any, panels: Any, bias: Any, resul
 @kernel(fastmath=LOOSE)
 def add_projected(start: int, stop: int, rows: Any, panels: Any, result: Any) -> None:
     """``result[start:stop] += rows[start:stop] @ matrix``; ``rows`` has ``TILE_ROWS`` rows to spare."""
-    target = empty_rows(BLOCK, result.shape[1], rows)
+    target = np.empty((BLOCK, result.shape[1]), rows.dtype)
     for first in range(start, stop, BLOCK):
         n_rows = min(BLOCK, stop - first)
         copy_rows(result, first, target, 0, n_rows)
@@ -87,10 +87,10 @@ def atom_convolution(
         new_atoms: ``(n_atoms, c)`` the result.
     """
     c = atoms.shape[1]
-    hidden = empty_rows(BLOCK, 2 * c, atoms)
-    y = empty_rows(BLOCK, 2 * c, atoms)
-    message = empty_rows(BLOCK, c, atoms)
-    sums = zero_rows(stop - start + TILE_ROWS, c, atoms)
+    hidden = np.empty((BLOCK, 2 * c), atoms.dtype)
+    y = np.empty((BLOCK, 2 * c), atoms.dtype)
+    message = np.empty((BLOCK, c), atoms.dtype)
+    sums = np.zeros((stop - start + TILE_ROWS, c), atoms.dtype)
     last = edge_start[stop]
     for first in range(edge_start[start], last, BLOCK):
         n_rows = min(BLOCK, last - first)
@@ -148,11 +148,11 @@ def atom_convolution_backward(
     The other arguments are those of :func:`atom_convolution`, matrices transposed.
     """
     c = atom_gradient.shape[1]
-    back = empty_rows(BLOCK, 2 * c, pre)
-    first_layer = empty_rows(BLOCK, 2 * c, pre)
-    message = empty_rows(BLOCK, c, pre)
-    gradient = empty_rows(BLOCK, c, pre)
-    sums = zero_rows(stop - start + BLOCK, c, pre)
+    back = np.empty((BLOCK, 2 * c), pre.dtype)
+    first_layer = np.empty((BLOCK, 2 * c), pre.dtype)
+    message = np.empty((BLOCK, c), pre.dtype)
+    gradient = np.empty((BLOCK, c), pre.dtype)
+    sums = np.zeros((stop - start + BLOCK, c), pre.dtype)
     for first in range(start, stop, BLOCK):
         n_rows = min(BLOCK, stop - first)
         copy_rows(atom_gradient, first, gradient, 0, n_rows)
@@ -207,8 +207,8 @@ def atom_convolution_scatter(
     written by two threads. ``neighbour_column`` -1 leaves the atoms out.
     """
     width = edge_gradient.shape[1]
-    long_rows = zero_rows(BLOCK, width, edge_gradient)
-    short_rows = zero_rows(BLOCK, width, edge_gradient)
+    long_rows = np.zeros((BLOCK, width), edge_gradient.dtype)
+    short_rows = np.zeros((BLOCK, width), edge_gradient.dtype)
     long_bonds = np.empty(BLOCK, np.int64)
     short_bonds = np.empty(BLOCK, np.int64)
     n_long = 0
@@ -243,7 +243,7 @@ def atom_convolution_scatter(
 
 def _add_products_py(rows: Any, n_rows: int, panels: Any, where: Any, result: Any) -> None:
     """Add ``rows @ matrix`` to the named rows of ``result``."""
-    target = zero_rows(BLOCK, result.shape[1], rows)
+    target = np.zeros((BLOCK, result.shape[1]), rows.dtype)
     block_product(rows, 0, 0, panels, target, 0, n_rows)
     for i in range(n_rows):
         add_row(result, where[i], target[i])
@@ -288,8 +288,8 @@ def readout(
     c = atoms.shape[1]
     n_hidden = len(layers)
     pre = np.zeros((n_hidden, BLOCK, c), atoms.dtype)
-    x = zero_rows(BLOCK, c, atoms)
-    normed = zero_rows(BLOCK, c, atoms)
+    x = np.zeros((BLOCK, c), atoms.dtype)
+    normed = np.zeros((BLOCK, c), atoms.dtype)
     inverse = np.zeros(BLOCK, atoms.dtype)
     for first in range(start, stop, BLOCK):
         n_rows = min(BLOCK, stop - first)

@@ -10,7 +10,7 @@ import numpy as np
 from atomml.kernels.activations import EXACT, sine_cosine
 from atomml.kernels.compile import kernel
 from atomml.kernels.gemm import BLOCK, block_product
-from atomml.kernels.rows import copy_rows, empty_rows, zero_rows
+from atomml.kernels.rows import copy_rows
 from atomml.potentials.chgnet.model import COSINE_SHRINK
 
 _ROOT_PI = 1 / math.sqrt(math.pi)
@@ -199,8 +199,8 @@ def radial_backward(
     brought back to the basis by ``weights_back``; ``basis_gradient`` holds the rest.
     """
     c = edge_weight_gradient.shape[1]
-    weight_rows = zero_rows(BLOCK, c, slope)
-    back = empty_rows(BLOCK, basis_gradient.shape[1], slope)
+    weight_rows = np.zeros((BLOCK, c), slope.dtype)
+    back = np.empty((BLOCK, basis_gradient.shape[1]), slope.dtype)
     for first in range(start, stop, BLOCK):
         n_rows = min(BLOCK, stop - first)
         for i in range(n_rows):
@@ -239,7 +239,7 @@ def geometry_backward(
 ) -> None:
     """dE/d(vector) of every edge that leaves atoms ``start`` to ``stop``."""
     n = len(frequencies)
-    total = zero_rows(BLOCK, basis.shape[1], basis)
+    total = np.zeros((BLOCK, basis.shape[1]), basis.dtype)
     for e in range(edge_start[start], edge_start[stop]):
         along = length_gradient[undirected[e]] / distances[e] if e < reverse[e] else 0.0
         for k in range(3):

@@ -14,7 +14,6 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from atomml.kernels.arena import aligned
 from atomml.kernels.gemm import pack_panels, panel_width
 from atomml.nn import GatedMLP
 from atomml.potentials.chgnet.model import CHGNet
@@ -145,7 +144,7 @@ class _Folder:
 
     def array(self, tensor: Tensor) -> Array:
         """A contiguous array in the path's type."""
-        return aligned(tensor.numpy().astype(self.dtype))
+        return np.ascontiguousarray(tensor.numpy(), self.dtype)
 
     def padded(self, n: int) -> int:
         """``n`` rounded up to whole panels."""
