@@ -179,13 +179,9 @@ def row(
 
 def _interval(values: Floats) -> str:
     """Mean and its 95% bootstrap interval over crystals."""
-    import numpy as np
+    from atomml.data.bootstrap import interval_of_mean
 
-    from atomml.data.bootstrap import Bootstrap, interval
-
-    n = len(values)
-    samples = np.concatenate([w @ values / w.sum(axis=1) for w in Bootstrap(np.arange(n), 2000).weights()])
-    low, high = interval(samples, n)
+    low, high = interval_of_mean(values)
     return f"{values.mean():.0f} [{low:.0f}, {high:.0f}]"
 
 

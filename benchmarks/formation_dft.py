@@ -57,11 +57,9 @@ def main() -> None:
 
 
 def _interval(values: NDArray[np.float64]) -> str:
-    from atomml.data.bootstrap import Bootstrap, interval
+    from atomml.data.bootstrap import interval_of_mean
 
-    n = len(values)
-    samples = np.concatenate([w @ values / w.sum(axis=1) for w in Bootstrap(np.arange(n), 2000).weights()])
-    low, high = interval(samples, n)
+    low, high = interval_of_mean(values)
     return f"{values.mean():.0f} [{low:.0f}, {high:.0f}]"
 
 

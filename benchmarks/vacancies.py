@@ -79,7 +79,7 @@ def show(rows: list[dict[str, Any]]) -> None:
     """The table and the errors."""
     import numpy as np
 
-    from atomml.data.bootstrap import Bootstrap, interval
+    from atomml.data.bootstrap import interval_of_mean
 
     print("| | atoms | unrelaxed, eV | relaxed, eV | DFT, eV | s |\n|---|---|---|---|---|---|")
     for row in rows:
@@ -92,10 +92,7 @@ def show(rows: list[dict[str, Any]]) -> None:
             f"| {row['dft']:.2f} | {row['seconds']:.0f} |"
         )
     errors = np.array([abs(row["relaxed"] - row["dft"]) for row in rows if "error" not in row])
-    samples = np.concatenate(
-        [w @ errors / w.sum(axis=1) for w in Bootstrap(np.arange(len(errors)), 2000).weights()]
-    )
-    low, high = interval(samples, len(errors))
+    low, high = interval_of_mean(errors)
     print(
         f"\nMAE of {len(errors)}: {errors.mean():.2f} [{low:.2f}, {high:.2f}] eV, "
         f"median {np.median(errors):.2f}"

@@ -7,26 +7,25 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from atomml.cli.catalogue import WORKFLOWS, leading_workflow
 from atomml.cli.parsing import Parser, add_flags, calculator_settings, resolve_flags
 from atomml.cli.workflow import (
     EXIT_NOT_CONVERGED,
-    WORKFLOWS,
     SharedOptions,
     add_control_flags,
     marked_for_ordering,
     set_threads,
 )
-from atomml.config import close_match, option_specs
+from atomml.config import option_specs
 from atomml.errors import OptionError
+from atomml.workflows import OF_ONE_STRUCTURE
 
 __all__ = ["run"]
 
 
 def run(name: str, argv: Sequence[str]) -> int:
     """Parse, run the workflow with each model, print one table; returns the exit code."""
-    workflow = argv[0] if argv and not argv[0].startswith("-") else None
-    if workflow is not None and workflow not in _COMPARED:
-        raise OptionError(f"There is no workflow {workflow!r}; {close_match(workflow, _COMPARED, _KNOWN)}")
+    workflow = leading_workflow(argv, _KNOWN)
     own = WORKFLOWS[workflow].specs() if workflow else {}
     skip = {"model", *own}
     shared = {key: spec for key, spec in option_specs(SharedOptions).items() if key not in skip}
@@ -55,8 +54,7 @@ def run(name: str, argv: Sequence[str]) -> int:
     )
 
 
-_COMPARED = [name for name, workflow in WORKFLOWS.items() if not workflow.reads_data]
-_KNOWN = f"there are {', '.join(_COMPARED)} (and evaluate --baseline compares two on data)."
+_KNOWN = f"there are {', '.join(OF_ONE_STRUCTURE)} (and evaluate --baseline compares two on data)."
 
 
 def _compare(workflow: str, found: Any, values: dict[str, Any]) -> int:

@@ -9,23 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from atomml.cli.parsing import Parser, add_flags, calculator_settings, layers_of, resolve_flags
+from atomml.cli.catalogue import WORKFLOWS, leading_workflow
+from atomml.cli.parsing import Parser, add_flags, calculator_settings, resolve_flags
 from atomml.cli.workflow import (
     EXIT_NOT_CONVERGED,
-    WORKFLOWS,
+    Plan,
     SharedOptions,
     add_control_flags,
     marked_for_ordering,
+    named_structures,
     set_threads,
 )
-from atomml.config import OptionSpec, close_match, option_specs
+from atomml.config import OptionSpec, option_specs
 from atomml.errors import OptionError
+from atomml.workflows import OF_ONE_STRUCTURE
 from atomml.workflows.screening import ScreenOptions
 
-__all__ = ["SCREENED", "Screening", "parse_screen", "run"]
+__all__ = ["Screening", "parse_screen", "run"]
 
-SCREENED = [name for name, workflow in WORKFLOWS.items() if not workflow.reads_data]
-_KNOWN = f"there are {', '.join(SCREENED)}."
+_KNOWN = f"there are {', '.join(OF_ONE_STRUCTURE)}."
 _SHOWN = 20
 
 
@@ -52,6 +54,12 @@ class Screening:
         """The run folder."""
         return Path(self.values.get("out") or f"screen-{self.workflow}")
 
+    def plan(self, structures: list[str]) -> Plan:
+        """The same as the command line of the workflow itself."""
+        values = self.values | {"out": str(self.folder)}
+        workflow, found = WORKFLOWS[self.workflow], self.found
+        return Plan(self.workflow, workflow, structures, values, found, found.allow_code, self.calculator)
+
 
 def parse_screen(
     name: str, argv: Sequence[str], more: dict[str, OptionSpec], description: str
@@ -70,9 +78,7 @@ def parse_screen(
     Raises:
         OptionError: No workflow, no structures, a wrong option.
     """
-    workflow = argv[0] if argv and not argv[0].startswith("-") else None
-    if workflow is not None and workflow not in SCREENED:
-        raise OptionError(f"There is no workflow {workflow!r}; {close_match(workflow, SCREENED, _KNOWN)}")
+    workflow = leading_workflow(argv, _KNOWN)
     own = WORKFLOWS[workflow].specs() if workflow else {}
     about = option_specs(ScreenOptions)
     shared = {key: spec for key, spec in option_specs(SharedOptions).items() if key not in own}
@@ -91,21 +97,13 @@ def parse_screen(
         raise OptionError(f"atomml {name} needs a workflow first: {_KNOWN}")
     extra = ("workflow", "structure", "structures", "calculator")
     values = resolve_flags(own | about | more | shared, found, "screen", extra=extra)
-    structures = found.structures or _from_config(found)
+    structures = named_structures(found, "screen")
     if not structures:
         raise OptionError(f"atomml {name} needs structures: name files, folders or patterns.")
     structures = marked_for_ordering(structures, values)
     settings = calculator_settings(found, "screen", [values["model"]])
     ours = {key: values.pop(key) for key in more}
     return Screening(workflow, list(structures), values, found, settings), ours
-
-
-def _from_config(found: argparse.Namespace) -> list[str]:
-    named: list[str] = []
-    for _, layer in layers_of(found, "screen"):
-        value = layer.get("structures", named)
-        named = [value] if isinstance(value, str) else [str(entry) for entry in value]
-    return named
 
 
 def run(name: str, argv: Sequence[str]) -> int:
@@ -118,12 +116,9 @@ def run(name: str, argv: Sequence[str]) -> int:
         return _dry_run(screening)
     from atomml.cli.display import print_json, run_shown
     from atomml.workflows import screen
-    from atomml.workflows.inputs import given_model
 
-    model: Any = values.pop("model")
-    if model.startswith("ase:"):
-        allowed = found.allow_code or "model" in vars(found)
-        model = given_model(model, calculator=screening.calculator, allow_code=allowed)
+    model = screening.plan([]).model()
+    values.pop("model")
     values.pop("out")
     with run_shown(f"screen {screening.workflow}", found):
         result = screen(
@@ -161,13 +156,6 @@ def _show(result: Any) -> None:
 def _dry_run(screening: Screening) -> int:
     """The plan of the workflow on the structures."""
     from atomml.cli.dry_run import dry_run
-    from atomml.cli.workflow import Plan
     from atomml.workflows.inputs import expand_sources
 
-    workflow, values = screening.workflow, dict(screening.values)
-    values["out"] = str(screening.folder)
-    found = screening.found
-    files = expand_sources(screening.structures)
-    allowed = found.allow_code or "model" in vars(found)
-    plan = Plan(workflow, WORKFLOWS[workflow], files, values, found, allowed, screening.calculator)
-    return dry_run(plan)
+    return dry_run(screening.plan(expand_sources(screening.structures)))

@@ -8,8 +8,9 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from atomml.cli.catalogue import Workflow
 from atomml.cli.parsing import Parser, add_flags, layers_of, resolve_flags
-from atomml.cli.workflow import Workflow, add_control_flags, set_threads, show_result
+from atomml.cli.workflow import add_control_flags, set_threads, show_result
 from atomml.config import option_specs
 from atomml.errors import OptionError
 

@@ -5,182 +5,30 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from atomml.cli.catalogue import WORKFLOWS, Workflow
 from atomml.cli.parsing import Parser, add_flags, calculator_settings, layers_of, resolve_flags
-from atomml.config import OptionSpec, option_specs
+from atomml.config import option_specs
 from atomml.errors import OptionError
 from atomml.options import option
 from atomml.workflows.inputs import DEFAULT_MODEL
 
 __all__ = [
-    "WORKFLOWS",
+    "Plan",
     "SharedOptions",
-    "Workflow",
     "add_control_flags",
     "marked_for_ordering",
+    "named_structures",
     "run",
     "set_threads",
     "show_result",
 ]
 
 EXIT_NOT_CONVERGED = 3
-
-
-@dataclass(frozen=True)
-class Workflow:
-    """A workflow as a command.
-
-    Attributes:
-        module: Where its function and options live.
-        function: Name of the function.
-        options: Name of the options dataclass.
-        description: One or two sentences for the help.
-        many: ``module:function`` for several structures; "" for none.
-        reads_data: Whether it takes labelled data, as files and stores, instead of structures.
-        together: Whether its function takes all structures as one input, such as the ends of a path.
-    """
-
-    module: str
-    function: str
-    options: str
-    description: str
-    many: str = ""
-    reads_data: bool = False
-    together: bool = False
-
-    def specs(self) -> dict[str, OptionSpec]:
-        """Its own options."""
-        specs = option_specs(getattr(import_module(self.module), self.options))
-        return {name: spec for name, spec in specs.items() if name != "allow_code"}
-
-    def call(self, several: bool) -> Callable[..., Any]:
-        """Its function for one structure or for several."""
-        module, _, name = self.many.partition(":") if several else (self.module, "", self.function)
-        return getattr(import_module(module), name)
-
-
-WORKFLOWS = {
-    "predict": Workflow(
-        "atomml.workflows.single_point",
-        "predict",
-        "PredictOptions",
-        "Energy, forces and stress of structures. Writes results.csv, predictions.extxyz and report.html.",
-        many="atomml.workflows.single_point:predict",
-    ),
-    "relax": Workflow(
-        "atomml.workflows.relaxation",
-        "relax",
-        "RelaxOptions",
-        "Relax positions, and the cell with --cell. Several structures get a folder each and one table.",
-        many="atomml.workflows.relaxation_many:relax_many",
-    ),
-    "md": Workflow(
-        "atomml.workflows.molecular_dynamics",
-        "md",
-        "MDOptions",
-        "Molecular dynamics. --resume goes on after any interruption, to the same bits.",
-    ),
-    "eos": Workflow(
-        "atomml.workflows.equation_of_state",
-        "eos",
-        "EosOptions",
-        "Energy against volume, with the equations of state of Birch-Murnaghan and Vinet: V0, the bulk "
-        "modulus and its derivative. A minimum that is not among the volumes is refused.",
-    ),
-    "elastic": Workflow(
-        "atomml.workflows.elasticity",
-        "elastic",
-        "ElasticOptions",
-        "Elastic tensor from stresses of strained cells, with Born's stability, the averages of Voigt, Reuss "
-        "and Hill, anisotropy, sound speeds and the Debye temperature.",
-    ),
-    "diffusion": Workflow(
-        "atomml.workflows.diffusivity",
-        "diffusion",
-        "DiffusionOptions",
-        "Diffusion by molecular dynamics at several temperatures: mean squared displacements, D with its "
-        "error, activation energy, conductivity. Takes a structure, or run folders of md and trajectories.",
-        together=True,
-    ),
-    "neb": Workflow(
-        "atomml.workflows.nudged_band",
-        "neb",
-        "NebOptions",
-        "The path of least energy from one minimum to another and its barrier, by climbing-image nudged "
-        "elastic band. Takes start and end, or one file with both; frames between are the first path.",
-        together=True,
-    ),
-    "phonons": Workflow(
-        "atomml.workflows.lattice_dynamics",
-        "phonons",
-        "PhononOptions",
-        "Phonons by finite displacements in a supercell of 20 Å: bands on the standard path, density of "
-        "states, heat capacity, free energy; imaginary modes are named. Needs the extra 'phonons'.",
-    ),
-    "qha": Workflow(
-        "atomml.workflows.quasi_harmonic",
-        "qha",
-        "QhaOptions",
-        "Quasi-harmonic thermal expansion, C_p, Grueneisen parameter and bulk modulus against temperature, "
-        "by phonopy, from cells relaxed at each volume. Needs the extra 'phonons'.",
-    ),
-    "strain": Workflow(
-        "atomml.workflows.straining",
-        "strain",
-        "StrainOptions",
-        "Stress against strain along a direction, in shear or along a tensor, to failure, with the "
-        "transverse stress relaxed: ideal strength, initial slope.",
-    ),
-    "surface": Workflow(
-        "atomml.workflows.surfaces",
-        "surface",
-        "SurfaceOptions",
-        "Surface energies of all terminations up to a Miller index, against a bulk of the same orientation, "
-        "with their convergence with thickness and the Wulff shape.",
-    ),
-    "vacancy": Workflow(
-        "atomml.workflows.vacancies",
-        "vacancy",
-        "VacancyOptions",
-        "Vacancies on every site that symmetry tells apart: formation energy unrelaxed and relaxed, "
-        "convergence with the supercell, concentration. Chemical potentials come from the same model.",
-    ),
-    "defect": Workflow(
-        "atomml.workflows.point_defects",
-        "defect",
-        "DefectOptions",
-        "Substituted atoms (--substitute Li:Na) and antisites: formation energies as those of vacancies.",
-    ),
-    "formation": Workflow(
-        "atomml.workflows.formation_energy",
-        "formation",
-        "FormationOptions",
-        "Formation energy of crystals from the elements as the model itself relaxes them, and energy above "
-        "the hull and decomposition within the structures and the phases of --phases.",
-        many="atomml.workflows.formation_energy:formation",
-    ),
-    "serve": Workflow(
-        "atomml.workflows.serving",
-        "serve",
-        "ServeOptions",
-        "Answer i-PI (or any server of its protocol) with a model: energy, forces and virial of each "
-        "structure that it sends. STRUCTURE has the atoms in the server's order.",
-    ),
-    "evaluate": Workflow(
-        "atomml.workflows.evaluation",
-        "evaluate",
-        "EvaluateOptions",
-        "Errors of a model against labelled data, with 95% intervals, by element, configuration type and "
-        "force, beside a baseline. Writes errors.csv, groups.csv, predictions.extxyz and report.html.",
-        many="atomml.workflows.evaluation:evaluate",
-        reads_data=True,
-    ),
-}
 
 
 @dataclass(frozen=True)
@@ -327,18 +175,23 @@ _DATA_HELP = "files and .lmdb stores with labelled structures"
 _STRUCTURE_HELP = "files, folders, patterns, SMILES; FILE@INDEX names a frame (@-1, @::10)"
 
 
-def _structures(found: argparse.Namespace, name: str, workflow: Workflow) -> list[str]:
+def named_structures(found: argparse.Namespace, name: str) -> list[str]:
     """What the command line names, else what the configuration does."""
+    named: Any = list(found.structures)
+    for _, layer in layers_of(found, name) if not named else []:
+        value = layer.get("structures", layer.get("structure", named))
+        named = [value] if isinstance(value, str) else value if isinstance(value, list) else named
+    return [str(entry) for entry in named]
+
+
+def _structures(found: argparse.Namespace, name: str, workflow: Workflow) -> list[str]:
+    """The files behind what was named."""
     from atomml.workflows.inputs import expand_sources
 
-    named: list[Any] = list(found.structures)
-    for _, layer in layers_of(found, name) if not named else []:
-        value = layer.get("structures", layer.get("structure", []))
-        named = [value] if isinstance(value, str) else list(value) if isinstance(value, list) else named
-    if not named:
+    files = named_structures(found, name)
+    if not files:
         needed = "labelled data" if workflow.reads_data else "a structure"
         raise OptionError(f"atomml {name} needs {needed}: name a file ('atomml {name} --help').")
-    files = [str(entry) for entry in named]
     return files if workflow.reads_data or workflow.together else expand_sources(files)
 
 

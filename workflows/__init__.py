@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     from atomml.workflows.trajectory_analysis import rdf, vdos
     from atomml.workflows.vacancies import vacancy
 
+OF_ONE_STRUCTURE = (
+    *("predict", "relax", "md", "eos", "elastic", "phonons", "qha", "strain", "surface"),
+    *("vacancy", "defect", "formation", "diffusion"),
+)
+"""Workflows that take one structure and a model: what ``screen`` and ``compare`` repeat."""
+
 __all__ = [
     "compare",
     "defect",

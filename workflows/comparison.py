@@ -14,21 +14,18 @@ from atomml.files import write_table
 from atomml.options import option
 from atomml.result import Result
 from atomml.run import RunFolder, open_run
+from atomml.workflows import OF_ONE_STRUCTURE
 from atomml.workflows.inputs import check_covered, given_model, given_structure
 from atomml.workflows.run_record import finish_run
 
 __all__ = ["CompareOptions", "CompareResult", "compare"]
-
-_WORKFLOWS = (
-    "predict", "relax", "md", "eos", "elastic", "phonons", "qha", "strain", "surface", "formation", "vacancy",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
 class CompareOptions:
     """What ``compare`` is asked; the options of the workflow itself come beside it."""
 
-    workflow: str = option("predict", "workflow that each model runs", choices=_WORKFLOWS)
+    workflow: str = option("predict", "workflow that each model runs", choices=OF_ONE_STRUCTURE)
     models: tuple[str, ...] = option((), "two models or more", metavar="MODEL")
 
 

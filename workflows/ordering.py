@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
@@ -47,17 +48,23 @@ def ordered_file(path: str | Path, count: int = 1) -> list[Ordered] | None:
         StructureError: No supercell of at most 400 atoms holds whole atoms.
         FileFormatError: pymatgen cannot read the file.
     """
-    if not str(path).lower().endswith((".cif", ".mcif")) or not Path(path).is_file():
+    file = Path(path)
+    if not str(path).lower().endswith((".cif", ".mcif")) or not file.is_file():
         return None
+    stamp = file.stat()
+    found = _arranged(file, count, stamp.st_mtime_ns, stamp.st_size)
+    return None if found is None else [one._replace(atoms=one.atoms.copy()) for one in found]
+
+
+@functools.lru_cache(maxsize=4)
+def _arranged(file: Path, count: int, changed: int, size: int) -> tuple[Ordered, ...] | None:
+    """The arrangements of a file; a command asks for them to count the structures, then to use them."""
     from atomml.data.foreign_formats import cif_structures
 
-    structures = cif_structures(Path(path))
+    structures = cif_structures(file)
     if all(structure.is_ordered for structure in structures):
         return None
-    found = []
-    for structure in structures:
-        found += order_sites(structure, count, str(path))
-    return found
+    return tuple(one for structure in structures for one in order_sites(structure, count, str(file)))
 
 
 def order_sites(structure: Any, count: int = 1, label: str = "The structure") -> list[Ordered]:

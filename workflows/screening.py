@@ -19,7 +19,6 @@ from atomml.workflows.run_record import open_with_options
 
 __all__ = ["ScreenOptions", "ScreenResult", "screen"]
 
-_NEVER_SCREENED = frozenset({"compare", "evaluate", "finetune", "relax_batched", "screen", "train"})
 # Of the structures each has its own digest: more of them may come, and none is done twice.
 _MAY_CHANGE = (
     "structures",
@@ -152,11 +151,9 @@ def screened_function(workflow: str) -> Any:
     """
     from atomml import workflows
 
-    names = [name for name in workflows.__all__ if name not in _NEVER_SCREENED]
-    names = [name for name in names if not name.endswith("_data")]
+    names = workflows.OF_ONE_STRUCTURE
     if workflow not in names:
-        known = f"there are {', '.join(names)}."
-        hint = close_match(workflow, names, known)
+        hint = close_match(workflow, names, f"there are {', '.join(names)}.")
         raise OptionError(f"There is no workflow {workflow!r} to screen with; {hint}")
     return getattr(workflows, workflow)
 

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-__all__ = ["LEVEL", "Bootstrap", "interval", "verdict"]
+__all__ = ["LEVEL", "Bootstrap", "interval", "interval_of_mean", "verdict"]
 
 LEVEL = 0.95
 """Coverage that intervals aim at."""
@@ -68,6 +68,14 @@ def interval(samples: ArrayLike, n_units: int) -> tuple[float, float]:
     tail = float(norm.cdf(quantile))
     low, high = np.quantile(values, [tail, 1 - tail])
     return float(low), float(high)
+
+
+def interval_of_mean(values: ArrayLike, n_resamples: int = 2000, seed: int = 0) -> tuple[float, float]:
+    """The interval of the mean of ``(n,)`` independent values; NaN for fewer than two."""
+    numbers = np.asarray(values, dtype=np.float64)
+    clusters = np.arange(len(numbers))
+    means = [w @ numbers / w.sum(axis=1) for w in Bootstrap(clusters, n_resamples, seed).weights()]
+    return interval(np.concatenate(means), len(numbers))
 
 
 def verdict(low: float, high: float) -> str:

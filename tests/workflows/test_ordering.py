@@ -20,9 +20,9 @@ from pymatgen.transformations.standard_transformations import OrderDisorderedStr
 
 from atomml.cli.main import main
 from atomml.errors import FileFormatError, StructureError
-from atomml.workflows import eos, predict
+from atomml.workflows import eos, ordering, predict
 from atomml.workflows.inputs import given_structure, split_ordering, structures_of, to_be_ordered
-from atomml.workflows.ordering import order_sites
+from atomml.workflows.ordering import order_sites, ordered_file
 
 CLASS = "ase:ase.calculators.emt:EMT"
 
@@ -218,3 +218,30 @@ def test_a_closed_curve_of_an_ordered_alloy(files: Path) -> None:
     tetragonal.set_scaled_positions([[0, 0, 0], [0.5, 0.5, 0], [0.5, 0, 0.5], [0, 0.5, 0.5]])
     expected = eos(tetragonal, EMT(), relax="none", start="given", volume_range=0.12)
     assert found.energy == pytest.approx(expected.energy, abs=1e-6)
+
+
+def test_a_file_is_arranged_once_until_it_changes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A command counts the structures of a file before it works on them; what it changes stays its own."""
+    asked = []
+    inner = ordering.order_sites
+
+    def counted(structure: Structure, *rest: Any) -> Any:
+        asked.append(structure)
+        return inner(structure, *rest)
+
+    monkeypatch.setattr(ordering, "order_sites", counted)
+    file = tmp_path / "alloy.cif"
+    alloy().to(str(file))
+    first, again = (ordered_file(file) for _ in range(2))
+    assert first is not None
+    assert again is not None
+    assert len(asked) == 1
+    assert again[0].atoms == first[0].atoms
+    first[0].atoms.positions += 1.0
+    third = ordered_file(file)
+    assert third is not None
+    assert third[0].atoms == again[0].atoms
+    layered().to(str(file))
+    other = ordered_file(file)
+    assert other is not None
+    assert set(other[0].atoms.symbols) == {"Li", "Co", "O"}

@@ -19,15 +19,14 @@ from ase import Atoms
 from ase.build import bulk
 from ase.io import read, write
 
+from atomml.cli.catalogue import WORKFLOWS
 from atomml.cli.main import main
-from atomml.cli.screen import SCREENED
-from atomml.cli.workflow import WORKFLOWS
 from atomml.config import option_specs
 from atomml.errors import InputError, OptionError
 from atomml.manifest import DONE, read_manifest
 from atomml.potentials.lennard_jones import LennardJones
 from atomml.run import read_events
-from atomml.workflows import eos, relax, screen
+from atomml.workflows import OF_ONE_STRUCTURE, eos, relax, screen
 from atomml.workflows.screening import ScreenOptions
 
 HERE: dict[str, Any] = {"workers": 0}
@@ -219,7 +218,7 @@ def test_wrong_input_is_refused_before_anything_is_made(many: str, lj: LennardJo
 
 
 def test_options_of_a_screen_and_of_its_workflows_have_unlike_names() -> None:
-    for name in SCREENED:
+    for name in OF_ONE_STRUCTURE:
         assert not set(option_specs(ScreenOptions)) & set(WORKFLOWS[name].specs()), name
 
 
