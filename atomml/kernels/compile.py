@@ -8,6 +8,7 @@ import hashlib
 import inspect
 import logging
 import os
+import platform
 import textwrap
 import threading
 import time
@@ -18,8 +19,8 @@ from typing import Any, cast
 import numba
 import numpy as np
 from llvmlite import ir
+from numba.core import cgutils, types
 from numba.core import config as numba_config
-from numba.core import types
 from numba.extending import intrinsic
 
 __all__ = ["INNER", "Kernel", "cache_folder", "kernel", "source_digest"]
@@ -37,6 +38,10 @@ _lock = threading.RLock()
 _BOUNDS = np.zeros(1, np.int64)
 _BOARD = np.zeros((1, 8), np.int64)
 """Arrays of the types that each loop over ranges is called with."""
+
+_X86 = platform.machine().lower() in {"x86_64", "amd64", "i686", "i386"}
+_FLUSH = 0x8040
+"""Bits of the SSE control word: denormal results become zero, denormal arguments count as zero."""
 
 _OPTIONS = {"nogil": True, "error_model": "numpy", "no_cfunc_wrapper": True}
 
@@ -131,6 +136,7 @@ def kernel(function: Callable[..., Any] | None = None, **options: Any) -> Any:
 
 _LOOP = """
 def {name}(bounds_, counter_, board_, row_):
+    control_ = _flush_denormals()
     while True:
         position_ = _claim(counter_)
         if position_ >= len(bounds_) - 1:
@@ -138,6 +144,7 @@ def {name}(bounds_, counter_, board_, row_):
         board_[row_, 2] += 1
         start, stop = bounds_[position_], bounds_[position_ + 1]
         _publish(board_[row_], board_[row_, 1] + 1)
+    _set_control(control_)
 """
 
 
@@ -145,23 +152,68 @@ def _over_ranges(function: Callable[..., Any]) -> Callable[..., None]:
     """A kernel whose body is done for range after range, taken from a shared counter without the GIL.
 
     Its arguments are ``bounds, counter, board, row``, then those of the kernel behind start and stop; each
-    range adds one to ``board[row, 2]`` when it is taken and to ``board[row, 1]`` when it is done. The loop is
-    written around the body, not around a call of it: what numba inlines, it optimises less.
+    range adds one to ``board[row, 2]`` when it is taken and to ``board[row, 1]`` when it is done. Numbers
+    below the smallest normal one are zero in it (:func:`_flush_denormals`). The loop is written around the
+    body, not around a call of it: what numba inlines, it optimises less.
     """
     body = ast.parse(textwrap.dedent(inspect.getsource(function))).body[0]
     loop = ast.parse(_LOOP.format(name=f"{function.__name__}_over_ranges")).body[0]
     if not isinstance(body, ast.FunctionDef) or not isinstance(loop, ast.FunctionDef):
         raise TypeError(f"{function} is no function")
-    turn = loop.body[0]
+    turn = loop.body[1]
     if not isinstance(turn, ast.While) or any(isinstance(node, ast.Return) for node in ast.walk(body)):
         raise TypeError(f"{function} returns: it cannot be done range by range")
     turn.body[-1:-1] = body.body
     loop.args.args += body.args.args[2:]
     ast.increment_lineno(loop, function.__code__.co_firstlineno)
-    names = {**function.__globals__, "_claim": _claim, "_publish": _publish}
+    ours = (_claim, _publish, _flush_denormals, _set_control)
+    names = {**function.__globals__, **{one.__name__: one for one in ours}}
     code = compile(ast.Module([loop], []), function.__code__.co_filename, "exec")
     exec(code, names)
     return cast("Callable[..., None]", names[loop.name])
+
+
+@intrinsic
+def _flush_denormals(typingctx: Any) -> Any:
+    """Let this thread's vector unit take denormal numbers for zero; its control word before.
+
+    Gradients fade to such numbers, and processors that leave them to microcode (Intel's) then multiply a
+    hundred times slower. They lie 1e-30 below all that counts. Off x86 the word is 0 and nothing changes.
+    """
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        """Read the control word, write it back with both bits (results, arguments) set."""
+        if not _X86:
+            return ir.IntType(32)(0)
+        place = cgutils.alloca_once(builder, ir.IntType(32))
+        _call_with_place(builder, "llvm.x86.sse.stmxcsr", place)
+        before = builder.load(place)
+        builder.store(builder.or_(before, ir.IntType(32)(_FLUSH)), place)
+        _call_with_place(builder, "llvm.x86.sse.ldmxcsr", place)
+        return before
+
+    return types.uint32(), emit
+
+
+@intrinsic
+def _set_control(typingctx: Any, word: Any) -> Any:
+    """Give this thread's vector unit a control word of :func:`_flush_denormals`."""
+
+    def emit(context: Any, builder: Any, signature: Any, values: Any) -> Any:
+        """One load of the word."""
+        if _X86:
+            place = cgutils.alloca_once_value(builder, values[0])
+            _call_with_place(builder, "llvm.x86.sse.ldmxcsr", place)
+        return context.get_dummy_value()
+
+    return types.void(types.uint32), emit
+
+
+def _call_with_place(builder: Any, name: str, place: Any) -> None:
+    """Call an LLVM function of one pointer."""
+    kind = ir.FunctionType(ir.VoidType(), [ir.IntType(8).as_pointer()])
+    function = builder.module.globals.get(name) or ir.Function(builder.module, kind, name)
+    builder.call(function, [builder.bitcast(place, ir.IntType(8).as_pointer())])
 
 
 @intrinsic

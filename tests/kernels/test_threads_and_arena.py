@@ -21,7 +21,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from atomml.kernels.arena import Arena
-from atomml.kernels.compile import kernel
+from atomml.kernels.compile import _X86, kernel
 from atomml.kernels.threads import Crew, _Phase, run_ranges, run_together, split_tapered, split_weighted
 
 
@@ -261,3 +261,23 @@ def test_numba_is_left_as_it_was() -> None:
 
     assert numba.config.CACHE_DIR == ""
     assert logging.getLogger("atomml.kernels.compile").handlers == []
+
+
+@kernel
+def multiply_range(start: int, stop: int, left: NDArray[Any], right: NDArray[Any], out: NDArray[Any]) -> None:
+    """An elementwise product."""
+    for i in range(start, stop):
+        out[i] = left[i] * right[i]
+
+
+@pytest.mark.skipif(not _X86, reason="other processors take denormal numbers at full speed")
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_denormal_numbers_are_zero_in_ranges_and_nowhere_else(dtype: type[np.floating[Any]]) -> None:
+    """Gradients fade to them, and some processors then multiply a hundred times slower."""
+    tiny = np.finfo(dtype).tiny
+    left = np.array([tiny, tiny / 8, tiny, 3.0] * 8, dtype)
+    right = np.array([0.25, 2.0**20, 1.0, 2.0] * 8, dtype)
+    out = np.empty_like(left)
+    run_ranges(multiply_range, np.array([0, 8, 16, 32]), left, right, out)
+    np.testing.assert_array_equal(out, np.array([0.0, 0.0, tiny, 6.0] * 8, dtype))
+    assert 0 < left[0] * right[0] < tiny, "the caller's own arithmetic has changed"
