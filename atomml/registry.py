@@ -54,6 +54,7 @@ DEFAULT_MODEL = "chgnet-0.3.0"
 FAMILIES = {
     "chgnet": "atomml.potentials.chgnet:CHGNet",
     "lennard_jones": "atomml.potentials.lennard_jones:LennardJones",
+    "mace": "atomml.potentials.mace:MACE",
 }
 """Family, as a checkpoint names it, to the class that its weights fit."""
 
