@@ -330,8 +330,8 @@ def _checkpoint_path(name: str) -> Path:
     if found:
         if path.suffix.lower() in _FOREIGN_SUFFIXES:
             raise CheckpointError(
-                f"{name} is another program's checkpoint, which is never loaded as it is: "
-                "turn it into a safe file with atomml convert."
+                f"{name} is another program's checkpoint, which is never loaded as it is: turn it into a "
+                f"safe file with atomml convert{' mace' if path.suffix.lower() == '.model' else ''}."
             )
         return path
     raise _unknown(name)

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from atomml.cli.parsing import Parser
 from atomml.errors import OptionError
 
+if TYPE_CHECKING:
+    from atomml.model import Potential
+
 __all__ = ["run"]
 
-_PEERS = ("chgnet",)
+_PEERS = ("chgnet", "mace")
 
 
 def run(name: str, argv: Sequence[str]) -> int:
@@ -21,6 +25,7 @@ def run(name: str, argv: Sequence[str]) -> int:
     parser.add_argument("peer", metavar="PEER", help=f"whose file it is: {', '.join(_PEERS)}")
     parser.add_argument("file", metavar="FILE", help="a file, or for chgnet a published version (0.3.0)")
     parser.add_argument("--to", metavar="M.safetensors", help="what to write")
+    parser.add_argument("--head", metavar="NAME", help="which head of a file with several answers")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     parser.add_argument("--quiet", action="store_true", help="say nothing")
     parser.add_argument("--debug", action="store_true", help="show where an error was raised")
@@ -36,9 +41,22 @@ def run(name: str, argv: Sequence[str]) -> int:
         raise OptionError(f"{target} exists: give another --to, or --overwrite to replace it.")
     from atomml.checkpoint import save_model
     from atomml.cli.display import say
-    from atomml.potentials.chgnet import load_published
 
-    digest = save_model(load_published(found.file), target, {"converted_from": f"chgnet {found.file}"})
+    model = _read(found.peer, found.file, found.head)
+    digest = save_model(model, target, {"converted_from": f"{found.peer} {Path(found.file).name}"})
     if not found.quiet:
         say(f"{target} (sha256 {digest})")
     return 0
+
+
+def _read(peer: str, file: str, head: str | None) -> Potential:
+    """The model in a peer's file."""
+    if peer == "mace":
+        from atomml.potentials.mace.pickled import convert_mace
+
+        return convert_mace(file, head)
+    if head is not None:
+        raise OptionError("CHGNet has one head: leave --head out.")
+    from atomml.potentials.chgnet import load_published
+
+    return load_published(file)
