@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from atomml.errors import ModelError
 from atomml.graph.atom_graph import AtomGraph
-from atomml.model import Energies, ModelInfo, Potential
+from atomml.model import Energies, FastPath, ModelInfo, Potential
 from atomml.nn import segment_sum
 from atomml.potentials.mace.config import MACEConfig
 from atomml.potentials.mace.interaction import Interaction, NonlinearInteraction, Surroundings
@@ -168,6 +168,12 @@ class MACE(Potential):
         super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
         self.reference = reference.to(self.reference.device)
         return self
+
+    def build_fast_path(self) -> FastPath | None:
+        """Fused kernels in float32 on the CPU; elsewhere the plain path is all there is."""
+        from atomml.potentials.mace.fast import FastMACE  # numba loads only where it is used
+
+        return FastMACE(self) if FastMACE.supports(self) else None
 
     def energies(self, graph: AtomGraph) -> Energies:
         """Site energies, and the invariant features of all layers."""

@@ -168,6 +168,10 @@ class PairRepulsion(nn.Module):
 
     def forward(self, distances: Tensor, pairs: Tensor, centre: Tensor, n_atoms: int) -> Tensor:
         """Energies of atoms ``(n_atoms,)``."""
+        return segment_sum(self.halves(distances, pairs), centre, n_atoms)
+
+    def halves(self, distances: Tensor, pairs: Tensor) -> Tensor:
+        """Half of each pair's energy, ``(n_edges,)``."""
         charges = pairs.to(distances.dtype)
         length = self.screening[0] * 0.529 / (charges ** self.screening[1]).sum(dim=0)
         r = distances[:, 0]
@@ -175,4 +179,4 @@ class PairRepulsion(nn.Module):
         screened = sum(c * torch.exp(k * r / length) for c, k in zip(self.amplitudes, rates, strict=True))
         ends = self.covalent_radii[pairs[0]] + self.covalent_radii[pairs[1]]
         energy = 14.3996 * charges[0] * charges[1] / r * screened
-        return segment_sum(0.5 * energy * polynomial_cutoff(r / ends, self.power), centre, n_atoms)
+        return 0.5 * energy * polynomial_cutoff(r / ends, self.power)

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from atomml.graph.atom_graph import AtomGraph
 from atomml.kernels.arena import Arena
 from atomml.kernels.gemm import BLOCK
+from atomml.kernels.linear import project_rows
 from atomml.kernels.threads import run_ranges, run_together
 from atomml.potentials.chgnet.fast import angles as angle_kernels
 from atomml.potentials.chgnet.fast import atoms as atom_kernels
@@ -133,7 +134,7 @@ class Run:
         self.change = self._zeros(n_pairs, c)
         self.angles = self._zeros(len(top.angles) + BLOCK, c)
         self.levels = [weights.embedding[self.numbers - 1]]
-        project, short_basis = atom_kernels.project_rows, self.basis[top.pair_bond]
+        project, short_basis = project_rows, self.basis[top.pair_bond]
         run_together(
             (project, bounds.bonds, self.basis, weights.bond_terms, weights.bond_terms_bias, self.bond_terms),
             (
@@ -150,7 +151,7 @@ class Run:
         panels, bias, _ = self.weights.projections[level]
         self.projected.append(self._empty(self.n_atoms, len(bias)))
         return (
-            atom_kernels.project_rows, self.bounds.atoms_by_edges, self.levels[level], panels, bias,
+            project_rows, self.bounds.atoms_by_edges, self.levels[level], panels, bias,
             self.projected[level],
         )  # fmt: skip
 
@@ -198,7 +199,7 @@ class Run:
         """Short bonds' features times the first-layer weights of both bonds of an angle, and the call."""
         projected = self._empty(len(self.bonds), 4 * self.c)
         bias = self._zeros(4 * self.c)
-        call = (atom_kernels.project_rows, self.bounds.pairs, self.bonds, panels, bias, projected)
+        call = (project_rows, self.bounds.pairs, self.bonds, panels, bias, projected)
         return projected, call
 
     def _angle_inputs(self, layer: int) -> Array:
@@ -307,7 +308,7 @@ class Run:
         gate = folded.gate
         sum_gradient = self._empty(len(top.pair), self.c)
         run_ranges(
-            atom_kernels.project_rows, self.bounds.pairs, self.bond_gradient, folded.output_back,
+            project_rows, self.bounds.pairs, self.bond_gradient, folded.output_back,
             self._zeros(self.c), sum_gradient,
         )  # fmt: skip
         run_ranges(

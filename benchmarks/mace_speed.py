@@ -1,0 +1,197 @@
+"""MACE of the published sizes: energy, forces and stress by atomml and by mace-torch 0.3.16, in turn.
+
+    python benchmarks/mace_speed.py [--sizes small medium] [--rounds 8]
+
+mace-torch runs in an environment of its own (``--peer-env``, made by pip if it is not there). It draws
+random weights of MACE-MP-0's shape and saves the model whole; that file goes through what ``atomml convert
+mace`` does, so both have the same weights, and the first line of a size says how far their answers are apart.
+Both are timed through their ASE calculators, from positions to stress, neighbour lists included. Prints what
+share of the counted limit is reached, and with ``--memory`` the peak of each process.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from typing import Any
+
+from machine import describe, limit_threads, product_rate
+
+SIZES = {"small": "128x0e", "medium": "128x0e+128x1o", "large": "128x0e+128x1o+128x2e"}
+PEER = ("mace-torch==0.3.16", "torch>=2.10,<2.14")
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--sizes", nargs="*", default=["small", "medium"], choices=list(SIZES))
+    parser.add_argument("--only", nargs="*", help="names of structures")
+    parser.add_argument("--rounds", type=int, default=8)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--peer-env", type=Path, default=Path(tempfile.gettempdir(), "mace-env"))
+    parser.add_argument("--memory", action="store_true", help="peak memory of one evaluation of water-192")
+    told = parser.parse_args()
+    limit_threads(told.threads)
+    import torch
+
+    torch.set_num_threads(told.threads)
+    describe("numba", "vesin")
+    rate = product_rate()
+    print(f"matrix products: {rate:.0f} GFLOP/s")
+    for size in told.sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            compare(size, Path(folder) / f"{size}.model", told, rate)
+
+
+def compare(size: str, file: Path, told: argparse.Namespace, rate: float) -> None:
+    """A table for one size."""
+    import numpy as np
+    from crystals import rattled
+    from pairing import HEAD, Pair
+
+    from atomml import AtomMLCalculator
+    from atomml.potentials.mace.pickled import convert_mace
+    from atomml.registry import prepare
+
+    peer = Peer(told.peer_env, size, file, told.threads)
+    structures = named()
+    first = structures["water-192"]
+    theirs = peer.ask(first, answers=True)
+    model = prepare(convert_mace(file), "float32", "cpu")
+    calculator = AtomMLCalculator(model)
+    calculator.calculate(first, ["energy", "forces", "stress"])
+    apart = abs(calculator.results["energy"] - theirs["energy"]) / len(first)
+    forces = np.abs(calculator.results["forces"] - np.array(theirs["forces"])).max()
+    rms = np.sqrt((np.array(theirs["forces"]) ** 2).mean())
+    print(f"\n{size}: apart {apart:.1e} eV/atom, {forces:.1e} eV/Å at an RMS force of {rms:.2f} eV/Å")
+    if told.memory:
+        ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        print(f"peak memory, MB: mace-torch {theirs['peak'] / 1e3:.0f}, atomml {ours / 1e3:.0f}")
+        return
+    print(f"\n{HEAD}")
+    shares = []
+    for name, atoms in structures.items():
+        if told.only and name not in told.only:
+            continue
+        pair = Pair([], [])
+        for seed in range(told.rounds + 2):
+            moved = rattled(atoms, 0.005, seed)
+            spent = timed(lambda moved=moved: AtomMLCalculator(model).calculate(moved, ["energy", "stress"]))
+            reply = peer.ask(moved)
+            if seed >= 2:
+                pair.ours.append(spent)
+                pair.theirs.append(reply["ms"] / 1e3)
+        print(pair.row(f"{size}, {name}"), flush=True)
+        shares.append((name, gflop(size, atoms) / rate, statistics.median(pair.ours)))
+    print("\n| | products alone, ms | atomml, ms | share of the limit |\n|---|---|---|---|")
+    for name, limit, ours in shares:
+        print(f"| {size}, {name} | {1e3 * limit:.0f} | {1e3 * ours:.0f} | {limit / ours:.0%} |")
+    peer.close()
+
+
+def timed(function: Any) -> float:
+    """Seconds, after a pause in which the other's threads go to sleep."""
+    import time
+
+    time.sleep(0.05)
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start
+
+
+def gflop(size: str, atoms: Any) -> float:
+    """GFLOP that no arrangement avoids, forwards and back: couplings of edges, and linear maps of atoms.
+
+    For each edge, channel and non-zero pair of components of feature and message a product and a sum
+    forwards, twice that backwards; radial weights a product; for each atom the linear maps before and after messages
+    and products. The polynomials of the products are less than a tenth of it and left out.
+    """
+    from ase.neighborlist import neighbor_list
+
+    n_edges, n_atoms = len(neighbor_list("i", atoms, 6.0)), len(atoms)
+    # links and paths of the two layers, from degrees 0 to 3 of harmonics and messages
+    links, paths, maps = {
+        "small": (16 + 16, 4 + 4, 2 * (1 + 16 + 1 + 1)),
+        "medium": (16 + 86, 4 + 10, (1 + 16 + 4 + 1) + (4 + 40 + 1 + 4)),
+        "large": (16 + 266, 4 + 21, (1 + 16 + 9 + 1) + (9 + 100 + 1 + 9)),
+    }[size]
+    edges = n_edges * 128 * (6 * links + 4 * paths)
+    linear = n_atoms * 128 * 128 * 2 * 2 * maps
+    return (edges + linear) / 1e9
+
+
+def named() -> dict[str, Any]:
+    """Water at its density, 192 atoms, and silicon."""
+    import numpy as np
+    from ase import Atoms
+    from ase.build import bulk, molecule
+    from crystals import rattled
+
+    generator = np.random.default_rng(0)
+    water = Atoms(cell=[12.42] * 3, pbc=True)
+    for place in np.ndindex(4, 4, 4):
+        one = molecule("H2O")
+        one.rotate(generator.uniform(0, 360), generator.normal(size=3))
+        one.translate(3.105 * np.array(place))
+        water += one
+    silicon = bulk("Si", cubic=True)
+    return {
+        "water-192": water,
+        "Si-64": rattled(silicon * (2, 2, 2), 0.05, 1),
+        "Si-216": rattled(silicon * (3, 3, 3), 0.05, 1),
+    }
+
+
+class Peer:
+    """The process of ``mace_peer.py``."""
+
+    def __init__(self, folder: Path, size: str, file: Path, threads: int) -> None:
+        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
+        environment["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"  # e3nn 0.4.4 loads its constants so
+        script = Path(__file__).with_name("mace_peer.py")
+        self.process = subprocess.Popen(
+            [str(interpreter(folder)), str(script), SIZES[size], str(file), "--threads", str(threads)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            text=True,
+            env=environment,
+        )
+
+    def ask(self, atoms: Any, *, answers: bool = False) -> dict[str, Any]:
+        """One evaluation."""
+        assert self.process.stdin is not None
+        assert self.process.stdout is not None
+        given = {"numbers": atoms.numbers.tolist(), "positions": atoms.positions.tolist()}
+        line = json.dumps({**given, "cell": atoms.cell.tolist(), "answers": answers})
+        self.process.stdin.write(line + "\n")
+        self.process.stdin.flush()
+        reply: dict[str, Any] = json.loads(self.process.stdout.readline())
+        return reply
+
+    def close(self) -> None:
+        """End it."""
+        self.process.kill()
+        self.process.wait()
+
+
+def interpreter(folder: Path) -> Path:
+    """That of an environment with mace-torch; made by pip where there is none."""
+    python = folder / "bin" / "python"
+    if not python.exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
+        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PEER], check=True)
+    return python
+
+
+if __name__ == "__main__":
+    main()

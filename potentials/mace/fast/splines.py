@@ -1,0 +1,93 @@
+"""Radial networks as cubic splines: what an edge needs of them depends on its length and two elements."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from atomml.potentials.mace.interaction import Interaction
+from atomml.potentials.mace.model import MACE
+
+__all__ = ["N_KNOTS", "SplineTables"]
+
+N_KNOTS = 1025
+"""For one pair: 6 mÅ apart at a cutoff of 6 Å, where cubic splines of the bases are off by less than
+float32's rounding (the fourth derivative of the tenth Bessel function is some 750 Å^-4 at unit height)."""
+
+_PAD = 16
+
+
+class SplineTables:
+    """Splines of every layer, built for each pair of elements when it is first met.
+
+    Attributes:
+        pair_table: ``(n_elements, n_elements)`` int32, which splines a pair has; -1 where not built.
+        tables: For each layer ``(n_pairs * N_KNOTS, 2 * width)`` float32: a column for each path and
+            channel, in the last two the pair repulsion (first layer) and the density; values, then slopes
+            times the spacing.
+    """
+
+    def __init__(self, model: MACE) -> None:
+        self.config = model.config
+        self.spacing = model.config.cutoff / (N_KNOTS - 1)
+        self.basis = copy.deepcopy(model.basis).double()
+        self.layers = [copy.deepcopy(layer).double() for layer in model.interactions]
+        n_elements = len(model.config.elements)
+        self.repulsion = copy.deepcopy(model.repulsion).double() if model.repulsion is not None else None
+        self.by_pair = model.config.distance_transform != "none" or self.repulsion is not None
+        self.pair_table = np.full((n_elements, n_elements), -1, np.int32)
+        self.tables: list[NDArray[np.float32]] = []
+        self.n_pairs = 0
+
+    def cover(self, rows: NDArray[np.int64]) -> None:
+        """Build what is missing for atoms of these elements."""
+        present = np.unique(rows)
+        if self.by_pair:
+            for n, first in enumerate(present):
+                for second in present[n:]:
+                    if self.pair_table[first, second] < 0:
+                        self._add(int(first), int(second))
+                        self.pair_table[first, second] = self.pair_table[second, first] = self.n_pairs - 1
+        elif not self.n_pairs:
+            self._add(0, 0)
+            self.pair_table[:] = 0
+
+    def _add(self, first: int, second: int) -> None:
+        """Splines of one pair of elements, in every layer."""
+        lengths = torch.linspace(0.0, self.config.cutoff, N_KNOTS, dtype=torch.float64).clamp_min(1e-3)
+        numbers = torch.tensor([self.config.elements[first], self.config.elements[second]])
+        pairs = numbers[:, None].expand(2, N_KNOTS)
+        added = []
+        for number, layer in enumerate(self.layers):
+            assert isinstance(layer, Interaction)
+
+            def columns(r: Tensor, layer: Interaction = layer, number: int = number) -> Tensor:
+                """Everything that depends on the length."""
+                basis, cut = self.basis(r[:, None], pairs)
+                repulsion = torch.zeros_like(r)
+                if self.repulsion is not None and number == 0:
+                    repulsion = self.repulsion.halves(r[:, None], pairs)
+                early = self.config.early_cutoff
+                return _columns(layer, basis * cut if early else basis, None if early else cut, repulsion)
+
+            values, slopes, *_ = torch.func.jvp(columns, (lengths,), (torch.ones_like(lengths),))
+            row = torch.cat([values, slopes * self.spacing], dim=1).to(torch.float32)
+            added.append(row.detach().numpy())
+        joined: Any = added if not self.tables else map(np.concatenate, zip(self.tables, added, strict=True))
+        self.tables = [np.ascontiguousarray(table) for table in joined]
+        self.n_pairs += 1
+
+
+def _columns(layer: Interaction, basis: Tensor, cut: Tensor | None, repulsion: Tensor) -> Tensor:
+    """Weights of all paths, nothing, the repulsion and the density: a multiple of 16 columns."""
+    weights = layer.radial(basis)
+    density = torch.tanh(layer.density(basis) ** 2) if layer.density is not None else basis[:, :1] * 0
+    if cut is not None:
+        weights, density = weights * cut, density * cut
+    empty = weights.new_zeros(len(weights), -(weights.shape[1] + 2) % _PAD)
+    return torch.cat([weights, empty, repulsion[:, None], density], dim=1)
