@@ -77,7 +77,7 @@ def save(irreps: str, file: str) -> None:
         atomic_numbers=elements,
         correlation=3,
         gate=torch.nn.functional.silu,
-        atomic_inter_scale=3e5 if irreps == "128x0e" else 2e6,
+        atomic_inter_scale=1e3 if irreps == "128x0e" else 3e2,
         atomic_inter_shift=0.0,
         heads=["default"],
     )

@@ -39,11 +39,16 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peer-env", type=Path, default=Path(tempfile.gettempdir(), "mace-env"))
     parser.add_argument("--memory", action="store_true", help="peak memory of one evaluation of water-192")
+    parser.add_argument("--growth", action="store_true", help="time against size, silicon, no peer")
+    parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     told = parser.parse_args()
     limit_threads(told.threads)
     import torch
 
     torch.set_num_threads(told.threads)
+    if told.measure:
+        print(peak_of(told.measure))
+        return
     describe("numba", "vesin")
     rate = product_rate()
     print(f"matrix products: {rate:.0f} GFLOP/s")
@@ -59,6 +64,7 @@ def compare(size: str, file: Path, told: argparse.Namespace, rate: float) -> Non
     from pairing import HEAD, Pair
 
     from atomml import AtomMLCalculator
+    from atomml.checkpoint import save_model
     from atomml.potentials.mace.pickled import convert_mace
     from atomml.registry import prepare
 
@@ -74,8 +80,14 @@ def compare(size: str, file: Path, told: argparse.Namespace, rate: float) -> Non
     rms = np.sqrt((np.array(theirs["forces"]) ** 2).mean())
     print(f"\n{size}: apart {apart:.1e} eV/atom, {forces:.1e} eV/Å at an RMS force of {rms:.2f} eV/Å")
     if told.memory:
-        ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+        saved = file.with_suffix(".safetensors")
+        save_model(model, saved)
+        command = [sys.executable, __file__, "--measure", str(saved), "--threads", str(told.threads)]
+        ours = float(subprocess.run(command, check=True, capture_output=True, text=True).stdout)
         print(f"peak memory, MB: mace-torch {theirs['peak'] / 1e3:.0f}, atomml {ours / 1e3:.0f}")
+        return
+    if told.growth:
+        grow(model)
         return
     print(f"\n{HEAD}")
     shares = []
@@ -98,6 +110,37 @@ def compare(size: str, file: Path, told: argparse.Namespace, rate: float) -> Non
     peer.close()
 
 
+def peak_of(file: Path) -> int:
+    """Peak resident kB of a process that loads a model and evaluates water once."""
+    from atomml import AtomMLCalculator, load_model
+
+    AtomMLCalculator(load_model(file)).calculate(named()["water-192"], ["energy", "forces", "stress"])
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def grow(model: Any) -> None:
+    """Milliseconds of silicon crystals of 64 to 10,648 atoms, and the power that the time grows with."""
+    import numpy as np
+    from ase.build import bulk
+    from crystals import rattled
+
+    from atomml import AtomMLCalculator
+
+    sizes, spent = [], []
+    print("\n| atoms | ms | µs per atom |\n|---|---|---|")
+    for n in (2, 3, 5, 8, 11):
+        atoms = rattled(bulk("Si", cubic=True) * (n, n, n), 0.05, 1)
+        times = [
+            timed(lambda atoms=atoms: AtomMLCalculator(model).calculate(atoms, ["energy", "stress"]))
+            for _ in range(4)
+        ]
+        sizes.append(len(atoms))
+        spent.append(min(times[1:]))
+        print(f"| {sizes[-1]} | {1e3 * spent[-1]:.1f} | {1e6 * spent[-1] / sizes[-1]:.0f} |", flush=True)
+    power = np.polyfit(np.log(sizes), np.log(spent), 1)[0]
+    print(f"\ntime grows as atoms to the power {power:.2f}")
+
+
 def timed(function: Any) -> float:
     """Seconds, after a pause in which the other's threads go to sleep."""
     import time
@@ -112,8 +155,8 @@ def gflop(size: str, atoms: Any) -> float:
     """GFLOP that no arrangement avoids, forwards and back: couplings of edges, and linear maps of atoms.
 
     For each edge, channel and non-zero pair of components of feature and message a product and a sum
-    forwards, twice that backwards; radial weights a product; for each atom the linear maps before and after messages
-    and products. The polynomials of the products are less than a tenth of it and left out.
+    forwards, twice that backwards; radial weights a product; for each atom the linear maps before and after
+    messages and products. The polynomials of the products are less than a tenth of it and left out.
     """
     from ase.neighborlist import neighbor_list
 

@@ -128,12 +128,13 @@ class MACE(Potential):
         return cls(config, ModelInfo(**{**vars(info), **described}))
 
     def with_head(self, head: str) -> Self:
-        """This model, answering by another head; the weights are shared.
+        """This very model, which from now on answers by another head.
 
         Raises:
             ModelError: No such head; lists those that there are.
         """
         self.config = self.config.with_head(head)
+        self._fast_key = None  # kernels were folded for the old one
         return self
 
     def blocks(self) -> dict[str, tuple[str, ...]]:

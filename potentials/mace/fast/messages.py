@@ -96,13 +96,15 @@ def sum_messages(
     width = table.shape[1] // 2
     radial = np.empty(width, table.dtype)
     scaled = np.empty(channels, table.dtype)
-    factor = np.empty(len(links), table.dtype)
+    n_links = len(links)
+    factor = np.empty(n_links, table.dtype)
     for i in range(start, stop):
         for e in range(edge_start[i], edge_start[i + 1]):
             _spline(table, knots[e], fractions[e], width, radial)
             _factors(harmonics, e, terms, weights, term_start, factor)
             extras[i, 0] += radial[width - 2]
             extras[i, 1] += radial[width - 1]
+            skip_to = 0
             for q in range(len(links)):
                 if links[q, 3]:
                     source = features[links[q, 1] + sender[e] * links[q, 2]]
@@ -110,10 +112,18 @@ def sum_messages(
                     distance = radial[first : first + channels]
                     for k in range(channels):
                         scaled[k] = source[k] * distance[k]
-                target = sums[links[q, 4] + i * links[q, 5]]
-                m = factor[q]
-                for k in range(channels):
-                    target[k] += m * scaled[k]
+                if q < skip_to:
+                    continue
+                target, m = sums[links[q, 4] + i * links[q, 5]], factor[q]
+                if q + 1 < n_links and not links[q + 1, 3]:  # two at a time: half of the loads
+                    other, m2 = sums[links[q + 1, 4] + i * links[q + 1, 5]], factor[q + 1]
+                    for k in range(channels):
+                        target[k] += m * scaled[k]
+                        other[k] += m2 * scaled[k]
+                    skip_to = q + 2
+                else:
+                    for k in range(channels):
+                        target[k] += m * scaled[k]
 
 
 @kernel(fastmath=LOOSE)
@@ -156,6 +166,7 @@ def edge_gradients(
             _spline_slope(table, knots[e], fractions[e], width, slope)
             _factors(harmonics, e, terms, weights, term_start, factor)
             along = extras_above[i, 0] * slope[width - 2] + extras_above[i, 1] * slope[width - 1]
+            skip_to = 0
             for q in range(n_links):
                 source = features[links[q, 1] + sender[e] * links[q, 2]]
                 first = links[q, 0] * channels
@@ -164,14 +175,24 @@ def edge_gradients(
                     for k in range(channels):
                         scaled[k] = source[k] * distance[k]
                         back[k] = 0
-                from_above = above[links[q, 4] + i * links[q, 5]]
-                m = factor[q]
-                turn = _ZERO
-                for k in range(channels):
-                    turn += scaled[k] * from_above[k]
-                    back[k] += m * from_above[k]
-                for s in range(term_start[q], term_start[q + 1]):
-                    angular_out[e, terms[s]] += weights[s] * turn
+                if q >= skip_to:
+                    one, m = above[links[q, 4] + i * links[q, 5]], factor[q]
+                    turn, turn2 = _ZERO, _ZERO
+                    if q + 1 < n_links and not links[q + 1, 3]:  # two at a time: half of the loads
+                        two, m2 = above[links[q + 1, 4] + i * links[q + 1, 5]], factor[q + 1]
+                        for k in range(channels):
+                            turn += scaled[k] * one[k]
+                            turn2 += scaled[k] * two[k]
+                            back[k] += m * one[k] + m2 * two[k]
+                        skip_to = q + 2
+                        for s in range(term_start[q + 1], term_start[q + 2]):
+                            angular_out[e, terms[s]] += weights[s] * turn2
+                    else:
+                        for k in range(channels):
+                            turn += scaled[k] * one[k]
+                            back[k] += m * one[k]
+                    for s in range(term_start[q], term_start[q + 1]):
+                        angular_out[e, terms[s]] += weights[s] * turn
                 if q == n_links - 1 or links[q + 1, 3]:
                     part = _ZERO
                     change = slope[first : first + channels]
@@ -213,14 +234,21 @@ def feature_gradients(
         for e in range(edge_start[i], edge_start[i + 1]):
             _spline(table, knots[e], fractions[e], width, radial)
             _factors(harmonics, e, terms, weights, term_start, factor)
+            skip_to = 0
             for q in range(n_links):
                 if links[q, 3]:
                     for k in range(channels):
                         back[k] = 0
-                from_above = above[links[q, 4] + receiver[e] * links[q, 5]]
-                m = factor[q]
-                for k in range(channels):
-                    back[k] += m * from_above[k]
+                if q >= skip_to:
+                    one, m = above[links[q, 4] + receiver[e] * links[q, 5]], factor[q]
+                    if q + 1 < n_links and not links[q + 1, 3]:
+                        two, m2 = above[links[q + 1, 4] + receiver[e] * links[q + 1, 5]], factor[q + 1]
+                        for k in range(channels):
+                            back[k] += m * one[k] + m2 * two[k]
+                        skip_to = q + 2
+                    else:
+                        for k in range(channels):
+                            back[k] += m * one[k]
                 if q == n_links - 1 or links[q + 1, 3]:
                     target = below[links[q, 1] + i * links[q, 2]]
                     first = links[q, 0] * channels

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -75,12 +76,27 @@ class SplineTables:
                 early = self.config.early_cutoff
                 return _columns(layer, basis * cut if early else basis, None if early else cut, repulsion)
 
-            values, slopes, *_ = torch.func.jvp(columns, (lengths,), (torch.ones_like(lengths),))
+            values, slopes = _with_slopes(columns, lengths)
             row = torch.cat([values, slopes * self.spacing], dim=1).to(torch.float32)
             added.append(row.detach().numpy())
         joined: Any = added if not self.tables else map(np.concatenate, zip(self.tables, added, strict=True))
         self.tables = [np.ascontiguousarray(table) for table in joined]
         self.n_pairs += 1
+
+
+def _with_slopes(columns: Callable[[Tensor], Tensor], lengths: Tensor) -> tuple[Tensor, Tensor]:
+    """Every column at every length, and its derivative there; a row depends on its own length only.
+
+    The gradient of a weighted sum is linear in the weights, and its gradient with respect to them is what is
+    sought: two passes back, where torch's forward mode would compile parts of itself first.
+    """
+    with torch.enable_grad():
+        lengths = lengths.clone().requires_grad_()
+        values = columns(lengths)
+        weights = torch.ones_like(values, requires_grad=True)
+        (along,) = torch.autograd.grad((values * weights).sum(), lengths, create_graph=True)
+        (slopes,) = torch.autograd.grad(along.sum(), weights)
+    return values.detach(), slopes
 
 
 def _columns(layer: Interaction, basis: Tensor, cut: Tensor | None, repulsion: Tensor) -> Tensor:
