@@ -235,8 +235,9 @@ def _check_cost(
 ) -> None:
     """Refuse periodic vectors that are dependent, or so small that neighbours cannot be counted."""
     n_periodic = len(vectors)
+    cluster = min(1.0, _sphere(3) / _box(positions))  # as if all atoms there were lay in their bounding box
     if n_periodic == 0:
-        _check_crowd(n_atoms * min(1.0, _sphere(3) / _box(positions)), where)
+        _check_crowd(n_atoms * cluster, where)
         return
     directions = vectors / lengths[:, None]
     solidity = math.sqrt(max(0.0, float(np.linalg.det(directions @ directions.T))))
@@ -253,7 +254,10 @@ def _check_cost(
             "check that its vectors are in Å."
         )
     measure = solidity * float(np.prod(lengths))
-    _check_crowd(n_atoms * max(1.0, _sphere(n_periodic) / measure), where)
+    across = np.linalg.svd(vectors)[2][n_periodic:]  # directions in which nothing repeats
+    thick = float(np.prod(np.maximum(np.ptp(positions @ across.T, axis=0), 1.0)))
+    repeated = min(_sphere(n_periodic) / measure, _sphere(3) / (measure * thick))
+    _check_crowd(n_atoms * max(cluster, repeated), where)
 
 
 def _check_crowd(neighbours: float, where: str) -> None:
