@@ -18,7 +18,8 @@ class AtomMLCalculator(Calculator):  # type: ignore[misc]
     """ASE calculator of a potential.
 
     Energies in eV, forces in eV/Å, stress in eV/Å³ (Voigt, positive under tension), magnetic
-    moments in μB where the model has them.
+    moments in μB where the model has them; of a committee also ``energy_std`` (eV) and ``forces_std``
+    (eV/Å, for each atom) in ``results``.
 
     Args:
         model: The potential.
@@ -75,5 +76,9 @@ class AtomMLCalculator(Calculator):  # type: ignore[misc]
             self.results["stress"] = full_3x3_to_voigt_6_stress(prediction.stress[0].cpu().numpy())
         if prediction.magmoms is not None:
             self.results["magmoms"] = prediction.magmoms.double().cpu().numpy()
+        if prediction.energy_std is not None:
+            self.results["energy_std"] = float(prediction.energy_std[0])
+        if prediction.forces_std is not None:
+            self.results["forces_std"] = prediction.forces_std.double().cpu().numpy()
         for name in wanted - set(self.results):
             raise PropertyNotImplementedError(f"{self.name} has no {name} for this structure.")

@@ -85,6 +85,8 @@ class Prediction:
         magmoms: ``(n_atoms,)`` μB, or None.
         atom_features: ``(n_atoms, n_channels)``, or None.
         crystal_features: ``(n_graphs, n_channels)``, or None.
+        energy_std: ``(n_graphs,)`` eV, standard deviation among the models of a committee, or None.
+        forces_std: ``(n_atoms,)`` eV/Å, the same of the force on each atom, or None.
     """
 
     energy: Tensor
@@ -94,11 +96,13 @@ class Prediction:
     magmoms: Tensor | None = None
     atom_features: Tensor | None = None
     crystal_features: Tensor | None = None
+    energy_std: Tensor | None = None
+    forces_std: Tensor | None = None
 
     def split(self, graph: AtomGraph) -> list[Prediction]:
         """One prediction for each graph of a batch."""
         sizes = graph.atoms_per_graph().tolist()
-        per_graph = ("energy", "stress", "crystal_features")
+        per_graph = ("energy", "stress", "crystal_features", "energy_std")
         parts: list[dict[str, Tensor]] = [{} for _ in sizes]
         for entry in fields(self):
             value = getattr(self, entry.name)

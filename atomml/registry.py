@@ -133,7 +133,9 @@ def load_model(name_or_path: str | Path, dtype: str = "float32", device: str = "
     """A model ready for inference: in eval mode, its weights frozen.
 
     Args:
-        name_or_path: A registered name (``atomml models list``) or a checkpoint of ours.
+        name_or_path: A registered name (``atomml models list``), a checkpoint of ours, or several of them
+            separated by commas: a :class:`~atomml.committee.Committee`. ``+d3bj:pbe`` behind it adds
+            dispersion (:class:`~atomml.dispersion.Dispersed`).
         dtype: ``float32`` or ``float64``; torch's own default is neither read nor changed.
         device: ``cpu``, ``cuda``, ``cuda:1`` ...; ``auto`` takes a GPU if there is one.
 
@@ -143,6 +145,15 @@ def load_model(name_or_path: str | Path, dtype: str = "float32", device: str = "
         OptionError: A dtype or device that there is not.
     """
     name = str(name_or_path)
+    inner, correction = _without_dispersion(name)
+    if correction is not None:
+        from atomml.dispersion import Dispersed
+
+        return prepare(Dispersed(load_model(inner, dtype, device), correction), dtype, device)
+    if "," in name and not _exists(name):
+        from atomml.committee import Committee
+
+        return Committee([load_model(one.strip(), dtype, device) for one in name.split(",") if one.strip()])
     entry = find_entry(name)
     if entry is not None and entry.source != "user":
         return prepare(_made(entry), dtype, device)
@@ -154,6 +165,15 @@ def load_model(name_or_path: str | Path, dtype: str = "float32", device: str = "
         _check_record(entry, model.info.sha256)
         model.info = replace(model.info, name=entry.name)
     return model
+
+
+def _without_dispersion(name: str) -> tuple[str, str | None]:
+    """A model's name without its dispersion, and that; a name or file of just this spelling comes first."""
+    if "+d3" not in name or find_entry(name) is not None or _exists(name):
+        return name, None
+    from atomml.dispersion import split_dispersion
+
+    return split_dispersion(name)
 
 
 def _made(entry: ModelEntry) -> Potential:
@@ -222,7 +242,7 @@ def model_card(name_or_path: str | Path) -> dict[str, Any]:
     card = asdict(model.info)
     card["elements"] = [chemical_symbols[number] for number in model.info.elements]
     card["properties"] = list(model.info.properties)
-    card["source"] = entry.source if entry else "file"
+    card["source"] = entry.source if entry else "committee" if model.info.family == "committee" else "file"
     card["aliases"] = list(entry.aliases) if entry else []
     card["n_weights"] = sum(p.numel() for p in model.parameters())
     return card
@@ -323,11 +343,7 @@ def _checkpoint_path(name: str) -> Path:
         CheckpointError: A file that only ``atomml convert`` may open.
     """
     path = Path(name)
-    try:
-        found = path.is_file()
-    except (OSError, ValueError):  # too long a name, or a NUL in it
-        found = False
-    if found:
+    if _exists(name):
         if path.suffix.lower() in _FOREIGN_SUFFIXES:
             raise CheckpointError(
                 f"{name} is another program's checkpoint, which is never loaded as it is: turn it into a "
@@ -337,6 +353,14 @@ def _checkpoint_path(name: str) -> Path:
     raise _unknown(name)
 
 
+def _exists(name: str) -> bool:
+    """Whether a file is called so."""
+    try:
+        return Path(name).is_file()
+    except (OSError, ValueError):  # too long a name, or a NUL in it
+        return False
+
+
 def _unknown(name: str) -> ModelError:
     if name.startswith("ase:"):
         return ModelError(
@@ -344,8 +368,6 @@ def _unknown(name: str) -> ModelError:
         )
     if name in ("mmff94s", "gfn2"):
         return ModelError(f"{name} is not in this release: name one of 'atomml models list'.")
-    if "," in name:
-        return ModelError(f"{name}: committees are not in this release: name one model.")
     if _path_like(name):
         return ModelError(f"There is no model file {name}: check the path, or see 'atomml models list'.")
     names = [known for entry in model_entries() for known in (entry.name, *entry.aliases)]

@@ -15,6 +15,7 @@ from atomml.cli.workflow import (
     add_control_flags,
     marked_for_ordering,
     set_threads,
+    with_dispersion,
 )
 from atomml.config import option_specs
 from atomml.errors import OptionError
@@ -64,6 +65,8 @@ def _compare(workflow: str, found: Any, values: dict[str, Any]) -> int:
         raise OptionError("A comparison needs two models or more: repeat --model.")
     (found.structure,) = marked_for_ordering([found.structure], values)
     set_threads(values.pop("threads"))
+    correction = values.pop("dispersion")
+    found.models = [with_dispersion(model, correction) for model in found.models]
     settings = calculator_settings(found, "compare", found.models)
     from atomml.cli.display import print_json, run_shown, say, table
     from atomml.run import default_folder

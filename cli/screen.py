@@ -19,6 +19,7 @@ from atomml.cli.workflow import (
     marked_for_ordering,
     named_structures,
     set_threads,
+    with_dispersion,
 )
 from atomml.config import OptionSpec, option_specs
 from atomml.errors import OptionError
@@ -101,6 +102,7 @@ def parse_screen(
     if not structures:
         raise OptionError(f"atomml {name} needs structures: name files, folders or patterns.")
     structures = marked_for_ordering(structures, values)
+    values["model"] = with_dispersion(values["model"], values.pop("dispersion"))
     settings = calculator_settings(found, "screen", [values["model"]])
     ours = {key: values.pop(key) for key in more}
     return Screening(workflow, list(structures), values, found, settings), ours

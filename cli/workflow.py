@@ -40,6 +40,9 @@ class SharedOptions:
         "registered name, file, or ase:MODULE:CLASS (its keywords: --set calculator.NAME=VALUE)",
         metavar="MODEL",
     )
+    dispersion: str | None = option(
+        None, "D3 added to the model, as damping and functional: d3bj:pbe", metavar="D3:METHOD"
+    )
     out: str | None = option(None, "run folder; COMMAND-STEM if not given", metavar="FOLDER")
     device: str = option("auto", "auto, cpu, cuda, cuda:1 ...")
     dtype: str = option("float32", "precision of the model", choices=("float32", "float64"))
@@ -69,6 +72,7 @@ def run(name: str, argv: Sequence[str]) -> int:
     values = resolve_flags(own | shared, found, name, extra=("structure", "structures", "calculator"))
     structures = marked_for_ordering(_structures(found, name, workflow), values)
     set_threads(values.pop("threads"))
+    values["model"] = with_dispersion(values["model"], values.pop("dispersion"))
     settings = calculator_settings(found, name, [values["model"]])
     plan = Plan(name, workflow, structures, values, found, found.allow_code, settings)
     if found.dry_run:
@@ -76,6 +80,21 @@ def run(name: str, argv: Sequence[str]) -> int:
 
         return dry_run(plan)
     return _carry_out(plan)
+
+
+def with_dispersion(model: str, correction: str | None) -> str:
+    """The model's name with its dispersion behind it, as every function takes it.
+
+    Raises:
+        OptionError: Dispersion for an ASE calculator, or twice.
+    """
+    if correction is None:
+        return model
+    if model.startswith("ase:"):
+        raise OptionError(f"--dispersion belongs to models of the suite: {model} is an ASE calculator.")
+    if "+d3" in model:
+        raise OptionError(f"{model} has its dispersion already: leave --dispersion out.")
+    return f"{model}+{correction}"
 
 
 @dataclass

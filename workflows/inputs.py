@@ -111,7 +111,10 @@ class GivenModel:
             settings = settings_of(self.foreign) | dict(self.settings)
             return {"name": self.source, "sha256": None, **package_of(self.foreign), "calculator": settings}
         info = self.potential.info
+        members = getattr(self.potential, "members", ())
+        each = [{"name": member.info.name, "sha256": member.info.sha256} for member in members]
         return {
+            **({"members": each} if each else {}),
             "name": info.name,
             "sha256": info.sha256 or None,
             "family": info.family,
@@ -155,8 +158,6 @@ def given_model(
             settings = dict(calculator or {})
             return GivenModel(name, foreign=make_calculator(name, settings), settings=settings)
         refuse_settings(calculator or {}, name)
-        if "," in name and not Path(name).exists():
-            raise ModelError(f"Model {name}: committees are not in this release; name one model.")
         from atomml.registry import load_model
 
         return GivenModel(name, potential=load_model(name, dtype=dtype, device=device))

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 __all__ = ["MAY_CHANGE", "MDOptions", "MDResult", "md"]
 
-MAY_CHANGE = frozenset({"steps", "max_time", "on_blowup", "max_rollbacks"})
+MAY_CHANGE = frozenset({"steps", "max_time", "on_blowup", "max_rollbacks", "stop_at_uncertainty"})
 """Options that a resumed run may give other values: how far it goes, and what to do when it fails."""
 _ENSEMBLES = ("nve", "nvt-langevin", "nvt-bussi", "nvt-nhc", "npt-mtk", "npt-iso")
 _EVENT_INTERVAL_S = 1.0
@@ -78,6 +78,12 @@ class MDOptions:
         "stop", "when the run blows up: stop, or go back and take finer steps", choices=("stop", "rollback")
     )
     max_rollbacks: int = option(5, "rollbacks before the run is given up", minimum=0)
+    stop_at_uncertainty: float | None = option(
+        None,
+        "end the run when the models of a committee (--model a,b,c) differ by more in a force",
+        unit="eV/Å",
+        above=0.0,
+    )
     dtype: str = option("float32", "precision of the model", choices=("float32", "float64"))
     device: str = option("auto", "device of the model: auto, cpu, cuda")
     allow_code: bool = option(False, "let --model ase:MODULE:CLASS from a configuration file import code")
@@ -89,7 +95,9 @@ class MDResult(Result):
     """Means over the run after equilibration, their standard errors, and where the files are.
 
     Errors are block averages (Flyvbjerg and Petersen, 1989); None for fewer than 8 samples. ``ions`` are
-    the atoms of the last frame by ion, such as ``Mn3+``, where magnetic moments tell them.
+    the atoms of the last frame by ion, such as ``Mn3+``, where magnetic moments tell them. Of a run that the
+    spread of a committee ended, ``uncertain_atom`` is the atom on whose force the models differ by
+    ``forces_std``.
     """
 
     atoms: Atoms = field(metadata={"summary": False})
@@ -111,6 +119,8 @@ class MDResult(Result):
     msd: float = quantity("Å^2")
     errors_reliable: bool = quantity()
     rollbacks: int = quantity(default=0)
+    uncertain_atom: int | None = quantity(default=None)
+    forces_std: float | None = quantity("eV/Å", default=None)
     ions: dict[str, int] | None = field(default=None)
 
 
@@ -193,6 +203,8 @@ class _Run:
         ready = time.perf_counter()
         simulation = driver.run(resume=resume)
         done = time.perf_counter()
+        if simulation.progress.stopped:
+            self.folder.warn(_stopping(simulation))
         result = self._result(atoms, simulation)
         self._write_tables(simulation, result)
         timing = _timing(started, ready, done, driver.steps_done, settings.timestep_fs)
@@ -254,6 +266,8 @@ class _Run:
             msd=simulation.observables.msd.mean(system),
             errors_reliable=temperature.reliable and potential.reliable,
             rollbacks=len(progress.rollbacks),
+            uncertain_atom=(progress.stopped or {}).get("atom"),
+            forces_std=(progress.stopped or {}).get("forces_std"),
             warnings=list(self.folder.warnings),
             folder=self.folder.path,
         )
@@ -278,6 +292,18 @@ class _Run:
             from atomml.workflows.charge_states import ions_over_time
 
             result.ions = ions_over_time(self.folder, TRAJECTORY)
+
+
+def _stopping(simulation: Simulation) -> str:
+    """The sentence of a run that was ended by the committee's spread."""
+    from ase.data import chemical_symbols
+
+    stopped = simulation.progress.stopped or {}
+    symbol = chemical_symbols[int(simulation.system.numbers[stopped["atom"]])]
+    return (
+        f"Stopped at step {stopped['step']}: the models differ by {stopped['forces_std']:.3g} eV/Å in the "
+        f"force on atom {stopped['atom']} ({symbol}), more than {stopped['limit']:g}."
+    )
 
 
 def _settings(options: MDOptions) -> MDSettings:
@@ -327,6 +353,7 @@ def _settings(options: MDOptions) -> MDSettings:
         keep_velocities=options.keep_velocities,
         rdf_cutoff=options.rdf_cutoff,
         limits=Limits(options.min_distance, options.max_temperature, options.max_energy_jump),
+        stop_at_uncertainty=options.stop_at_uncertainty,
         on_blowup="rollback" if options.on_blowup == "rollback" else "stop",
         max_rollbacks=options.max_rollbacks,
     )
@@ -338,6 +365,9 @@ def _check(given: GivenStructure, model: GivenModel, options: MDOptions) -> list
 
     warnings: list[str] = []
     check_covered(given, model, warnings.append, options.allow_charge_mismatch)
+    family = None if model.potential is None else model.potential.info.family
+    if options.stop_at_uncertainty is not None and family != "committee":
+        raise OptionError("--stop-at-uncertainty needs several models, whose spread it is: --model a,b,c.")
     lightest = float(given.atoms.get_masses().min())
     # a bond to hydrogen vibrates once in 9 fs (3700/cm), to anything heavier in 14 fs or more
     longest = 1.0 if lightest < 1.5 else 5.0

@@ -75,6 +75,9 @@ class BatchEvaluator:
                 found["stress"] = full_3x3_to_voigt_6_stress(part.stress[0].cpu().numpy())
             if part.magmoms is not None:
                 found["magmoms"] = part.magmoms.double().cpu().numpy()
+            if part.energy_std is not None and part.forces_std is not None:
+                found["energy_std"] = float(part.energy_std[0])
+                found["forces_std"] = part.forces_std.double().cpu().numpy()
             if self.features:
                 if part.atom_features is None or part.crystal_features is None:
                     raise ModelError(f"{potential.info.name} has no features: run without --features.")

@@ -33,6 +33,8 @@ COLUMNS = (
     "max_force_eV_per_A",
     "pressure_GPa",
     "magmom_muB",
+    "energy_std_eV",
+    "max_force_std_eV_per_A",
     "error",
 )
 _CSV, _XYZ = "results.csv", "predictions.extxyz"
@@ -147,7 +149,7 @@ def row_of(source: str, frame: int, atoms: Atoms, results: Mapping[str, Any]) ->
     import numpy as np
 
     energy = float(results["energy"])
-    stress, magmoms = results.get("stress"), results.get("magmoms")
+    stress, magmoms, spread = (results.get(name) for name in ("stress", "magmoms", "forces_std"))
     return {
         "input": source,
         "frame": frame,
@@ -158,6 +160,8 @@ def row_of(source: str, frame: int, atoms: Atoms, results: Mapping[str, Any]) ->
         "max_force_eV_per_A": float(np.linalg.norm(results["forces"], axis=1).max()),
         "pressure_GPa": None if stress is None else float(-np.mean(np.asarray(stress)[:3]) * GPA),
         "magmom_muB": None if magmoms is None else float(np.sum(magmoms)),
+        "energy_std_eV": results.get("energy_std"),
+        "max_force_std_eV_per_A": None if spread is None else float(np.max(spread)),
         "error": None,
     }
 

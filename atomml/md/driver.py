@@ -121,8 +121,14 @@ class Driver:
                 self._record()
                 self._save()
             with deferred_signals() as received:
-                self._loop(received)
+                if not self._has_stopped():
+                    self._loop(received)
         return self.simulation
+
+    def _has_stopped(self) -> bool:
+        """Whether the run ended by this very limit before; another one, or none, lets it go on."""
+        stopped = self.simulation.progress.stopped
+        return stopped is not None and stopped["limit"] == self.settings.stop_at_uncertainty
 
     def _begin(self) -> None:
         """A fresh run: nothing of an earlier one may be resumed by mistake."""
@@ -146,12 +152,16 @@ class Driver:
                 progress = simulation.progress
                 continue
             self.steps_done += 1
-            if progress.step % settings.every == 0:
+            progress.stopped = simulation.too_uncertain()
+            if progress.step % settings.every == 0 or progress.stopped:
                 self._record()
             last = progress.step == progress.n_steps
             scheduled = progress.step % settings.restart_every == 0
-            if scheduled or last or received:
+            if scheduled or last or received or progress.stopped:
                 self._save(scheduled=scheduled)
+            if progress.stopped:
+                self._hooks.event("stopped", **progress.stopped)
+                return
             if received:
                 self._hooks.event("interrupted", step=progress.step, signal=signal.Signals(received[0]).name)
                 return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,20 @@ from ase.stress import voigt_6_to_full_3x3_stress
 from atomml.errors import OptionError
 from atomml.md.state import Array, System
 
-__all__ = ["ForceField"]
+__all__ = ["ForceField", "Spread"]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """Standard deviations among the models of a committee.
+
+    Attributes:
+        energy: eV.
+        forces: ``(n,)`` eV/Å.
+    """
+
+    energy: float
+    forces: Array
 
 
 class ForceField:
@@ -60,6 +74,13 @@ class ForceField:
         self._place(system)
         moments = self._calculator.get_property("magmoms", self._atoms, allow_calculation=False)
         return None if moments is None else np.array(moments, dtype=np.float64)
+
+    def spread(self) -> Spread | None:
+        """How far the models of a committee are apart at the positions evaluated last; None for one model."""
+        results = self._calculator.results
+        if "forces_std" not in results or "energy_std" not in results:
+            return None
+        return Spread(float(results["energy_std"]), np.array(results["forces_std"], dtype=np.float64))
 
     def _place(self, system: System) -> None:
         self._atoms.positions[:] = system.positions

@@ -8,6 +8,7 @@ import numpy as np
 from ase import units
 
 from atomml.md.averages import BlockAverage, Mean
+from atomml.md.forces import Spread
 from atomml.md.rdf import RadialDistribution
 from atomml.md.state import Array, System
 
@@ -15,6 +16,7 @@ __all__ = ["AVERAGED", "MeanSquaredDisplacement", "Observables", "pressure_in_gp
 
 AVERAGED = ("temperature_K", "kinetic_eV", "potential_eV", "total_eV", "conserved_eV", "pressure_GPa")
 _CELL = ("volume_A3", "a_A", "b_A", "c_A")
+_SPREAD = ("energy_std_eV_per_atom", "largest_forces_std_eV_per_A")
 
 
 def pressure_in_gpa(system: System) -> float:
@@ -77,11 +79,12 @@ class Observables:
 
     Attributes:
         magnetic: Whether the model gives magnetic moments; known after its first answer.
+        uncertain: Whether the model is a committee, whose spread is logged; known likewise.
     """
 
     def __init__(self, system: System, *, cell_changes: bool, rdf_cutoff: float) -> None:
         self._cell_changes = cell_changes
-        self.magnetic = False
+        self.magnetic = self.uncertain = False
         self.msd = MeanSquaredDisplacement(system)
         self.averages = BlockAverage(len(self.averaged))
         self.rdf: RadialDistribution | None = None
@@ -99,9 +102,12 @@ class Observables:
         """Names of the columns of the log."""
         head = ("step", "time_fs", *AVERAGED, "volume_A3", "msd_A2", "target_temperature_K")
         cell = ("target_pressure_GPa", *_CELL[1:]) if self._cell_changes else ()
-        return head + cell + (("magnetization_muB",) if self.magnetic else ())
+        spread = _SPREAD if self.uncertain else ()
+        return head + cell + (("magnetization_muB",) if self.magnetic else ()) + spread
 
-    def measure(self, system: System, conserved: float, magmoms: Array | None) -> dict[str, float]:
+    def measure(
+        self, system: System, conserved: float, magmoms: Array | None, spread: Spread | None = None
+    ) -> dict[str, float]:
         """The row of the present frame, by column; step, time and targets are the caller's."""
         kinetic = system.kinetic_energy()
         row = {
@@ -118,6 +124,9 @@ class Observables:
             row.update(zip(_CELL[1:], np.linalg.norm(system.cell, axis=1).tolist(), strict=True))
         if self.magnetic:
             row["magnetization_muB"] = np.nan if magmoms is None else float(magmoms.sum())
+        if self.uncertain:
+            known = spread or Spread(np.nan, np.full(1, np.nan))
+            row.update(zip(_SPREAD, (known.energy / system.n_atoms, float(known.forces.max())), strict=True))
         return row
 
     def accumulate(self, system: System, row: Mapping[str, float]) -> None:

@@ -42,6 +42,7 @@ class MDSettings:
         keep_velocities: Start from the structure's own momenta.
         rdf_cutoff: Å; 0 for no pair distributions.
         limits: What the guard allows.
+        stop_at_uncertainty: eV/Å of a force's spread in a committee at which the run ends; None for never.
         on_blowup: Stop, or go back to the last restart file and take finer steps for a while.
         max_rollbacks: How often at most.
     """
@@ -62,6 +63,7 @@ class MDSettings:
     keep_velocities: bool = False
     rdf_cutoff: float = 6.0
     limits: Limits = field(default_factory=Limits)
+    stop_at_uncertainty: float | None = None
     on_blowup: Literal["stop", "rollback"] = "stop"
     max_rollbacks: int = 5
 

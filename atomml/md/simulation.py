@@ -36,6 +36,7 @@ class Progress:
         fine_until: Step up to which ``substeps`` holds.
         rollbacks: One record for each rollback: ``step``, ``back_to``, ``reason``, ``substeps``.
         scheduled: Whether the state was saved at a step where every run saves it.
+        stopped: Where the committee's spread ended the run: ``limit``, ``step``, ``atom``, ``forces_std``.
     """
 
     step: int = 0
@@ -47,6 +48,7 @@ class Progress:
     fine_until: int = 0
     rollbacks: list[dict[str, Any]] = field(default_factory=list)
     scheduled: bool = True
+    stopped: dict[str, Any] | None = None
 
 
 class Simulation:
@@ -103,6 +105,7 @@ class Simulation:
         self.guard.check_step(self.system, 0.0, self.target_temperature(0))
         self.progress.conserved = self.conserved_energy()
         self.observables.magnetic = self._forces.magmoms(self.system) is not None
+        self.observables.uncertain = self._forces.spread() is not None
 
     def advance(self) -> None:
         """One step of the settings' length, in one piece or several.
@@ -130,6 +133,15 @@ class Simulation:
             progress.conserved = conserved
         progress.step += 1
 
+    def too_uncertain(self) -> dict[str, Any] | None:
+        """What :attr:`Progress.stopped` says, if a force's spread exceeds the limit at the present step."""
+        limit, spread = self.settings.stop_at_uncertainty, self._forces.spread()
+        if limit is None or spread is None or not spread.forces.max() > limit:
+            return None
+        atom = int(spread.forces.argmax())
+        found = {"limit": limit, "step": self.progress.step, "atom": atom}
+        return found | {"forces_std": float(spread.forces[atom])}
+
     def conserved_energy(self, step: float | None = None) -> float:
         """What exact dynamics would keep constant, eV."""
         pressure = self.target_pressure(self.progress.step if step is None else step) * units.GPa
@@ -141,7 +153,7 @@ class Simulation:
         self._forces.add_stress(self.system)
         magmoms = self._forces.magmoms(self.system)
         row = {"step": self.progress.step, "time_fs": self.time_fs}
-        row |= self.observables.measure(self.system, self.progress.conserved, magmoms)
+        row |= self.observables.measure(self.system, self.progress.conserved, magmoms, self._forces.spread())
         row["target_temperature_K"] = self.target_temperature(self.progress.step)
         row["target_pressure_GPa"] = self.target_pressure(self.progress.step)
         if self.progress.step > self.settings.equilibrate:
@@ -187,6 +199,7 @@ class Simulation:
             "ensemble": self.settings.ensemble,
             "n_dof": self.system.n_dof,
             "magnetic": self.observables.magnetic,
+            "uncertain": self.observables.uncertain,
             "max_temperature": self.guard.max_temperature,
             "generator": self.generator.bit_generator.state,
             "progress": asdict(self.progress),
@@ -225,6 +238,7 @@ class Simulation:
         system.n_dof = int(header["n_dof"])
         self.guard.max_temperature = float(header["max_temperature"])
         self.observables.magnetic = bool(header["magnetic"])
+        self.observables.uncertain = bool(header.get("uncertain", False))
         self.generator.bit_generator.state = header["generator"]
         known = {entry.name for entry in fields(Progress)}
         self.progress = Progress(**{key: value for key, value in header["progress"].items() if key in known})
