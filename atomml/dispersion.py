@@ -2,7 +2,7 @@
 
 Grimme, Antony, Ehrlich and Krieg, J. Chem. Phys. 132, 154104 (2010); damping of Becke and Johnson: Grimme,
 Ehrlich and Goerigk, J. Comput. Chem. 32, 1456 (2011). The coefficients and sums are those of the package
-``dftd3`` (simple-dftd3), with the three-body term of Axilrod, Teller and Muto that its parameters ask for.
+``dftd3`` (simple-dftd3); pairs only, without the three-body term, as D3 is mostly meant.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import hashlib
 import re
 from dataclasses import replace
-from functools import cache
 from typing import Any, NoReturn, Self
 
 import numpy as np
@@ -44,7 +43,7 @@ _STEP = 1e-4
 """Å by which positions are moved for second derivatives; the first ones are good to 1e-13 of them."""
 
 _CUTOFFS = (60.0, 40.0, 40.0, 10.0, 10.0)
-"""Bohr: where pairs, triples and coordination numbers end, and over which widths the first two are faded out.
+"""Bohr: where pairs, triples (unused) and coordination numbers end; widths that fade out the first two.
 
 The cutoffs are dftd3's own; without the widths energies jump as atoms cross them, and a crystal's stress is
 off by a thousandth. What lies beyond is some 0.1 % of the correction."""
@@ -141,9 +140,8 @@ class Dispersed(Potential):
         return replace(found, **changes)
 
 
-@cache
 def _parameters(correction: str) -> Any:
-    """Damping parameters of dftd3."""
+    """Damping parameters of dftd3; made anew each time, since one that lives until Python ends cannot be freed."""
     damping, _, method = correction.partition(":")
     if damping not in DAMPINGS:
         raise ModelError(f"D3 has no damping {damping!r}: choose from {', '.join(DAMPINGS)}.")
