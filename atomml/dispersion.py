@@ -141,7 +141,7 @@ class Dispersed(Potential):
 
 
 def _parameters(correction: str) -> Any:
-    """Damping parameters of dftd3; made anew each time, since one that lives until Python ends cannot be freed."""
+    """Damping parameters of dftd3; made anew each time: one that lives until Python ends cannot be freed."""
     damping, _, method = correction.partition(":")
     if damping not in DAMPINGS:
         raise ModelError(f"D3 has no damping {damping!r}: choose from {', '.join(DAMPINGS)}.")
