@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--peer-env", type=Path, default=Path(tempfile.gettempdir(), "mace-env"))
     parser.add_argument("--memory", action="store_true", help="peak memory of one evaluation of water-192")
     parser.add_argument("--growth", action="store_true", help="time against size, silicon, no peer")
+    parser.add_argument("--training", action="store_true", help="a training step on four crystals of Si-64")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     told = parser.parse_args()
     limit_threads(told.threads)
@@ -88,6 +89,10 @@ def compare(size: str, file: Path, told: argparse.Namespace, rate: float) -> Non
         return
     if told.growth:
         grow(model)
+        return
+    if told.training:
+        print(f"\n{HEAD}")
+        print(training(peer, file, told.rounds).row(f"{size}, training step"))
         return
     print(f"\n{HEAD}")
     shares = []
@@ -139,6 +144,53 @@ def grow(model: Any) -> None:
         print(f"| {sizes[-1]} | {1e3 * spent[-1]:.1f} | {1e6 * spent[-1] / sizes[-1]:.0f} |", flush=True)
     power = np.polyfit(np.log(sizes), np.log(spent), 1)[0]
     print(f"\ntime grows as atoms to the power {power:.2f}")
+
+
+def training(peer: Peer, file: Path, rounds: int) -> Any:
+    """Steps on energies and forces that should be zero, all weights, Adam, float32; graphs made before."""
+    import torch
+    from pairing import Pair
+
+    from atomml.graph import build_graph
+    from atomml.potentials.mace.pickled import convert_mace
+
+    model = convert_mace(file).float()
+    crystals = [moved(named()["Si-64"], seed) for seed in range(4)]
+    graph = build_graph(crystals, model.info.cutoff)
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-6)
+    losses: list[float] = []
+
+    def step() -> None:
+        """As the peer's."""
+        optimiser.zero_grad()
+        found = model.differentiable(graph, stress=False, create_graph=True)
+        assert found.forces is not None
+        loss = (found.energy / 64).square().mean() + found.forces.square().mean()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss))
+
+    pair = Pair([], [])
+    batch = [
+        {"numbers": a.numbers.tolist(), "positions": a.positions.tolist(), "cell": a.cell.tolist()}
+        for a in crystals
+    ]
+    for number in range(rounds + 1):
+        spent = timed(step)
+        reply = peer.send({"batch": batch})
+        if number == 0:
+            print(f"first loss: mace-torch {reply['loss']:.6g}, atomml {losses[0]:.6g}")
+        else:
+            pair.ours.append(spent)
+            pair.theirs.append(reply["ms"] / 1e3)
+    return pair
+
+
+def moved(atoms: Any, seed: int) -> Any:
+    """A copy, displaced by 0.1 Å."""
+    copy = atoms.copy()
+    copy.rattle(0.1, seed=seed)
+    return copy
 
 
 def timed(function: Any) -> float:
@@ -212,11 +264,14 @@ class Peer:
 
     def ask(self, atoms: Any, *, answers: bool = False) -> dict[str, Any]:
         """One evaluation."""
+        given = {"numbers": atoms.numbers.tolist(), "positions": atoms.positions.tolist()}
+        return self.send({**given, "cell": atoms.cell.tolist(), "answers": answers})
+
+    def send(self, given: dict[str, Any]) -> dict[str, Any]:
+        """A line there, a line back."""
         assert self.process.stdin is not None
         assert self.process.stdout is not None
-        given = {"numbers": atoms.numbers.tolist(), "positions": atoms.positions.tolist()}
-        line = json.dumps({**given, "cell": atoms.cell.tolist(), "answers": answers})
-        self.process.stdin.write(line + "\n")
+        self.process.stdin.write(json.dumps(given) + "\n")
         self.process.stdin.flush()
         reply: dict[str, Any] = json.loads(self.process.stdout.readline())
         return reply

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import copy
+import threading
 from collections.abc import Callable
-from typing import Any
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from atomml.potentials.mace.interaction import Interaction
 from atomml.potentials.mace.model import MACE
@@ -21,6 +22,23 @@ N_KNOTS = 1025
 float32's rounding (the fourth derivative of the tenth Bessel function is some 750 Å^-4 at unit height)."""
 
 _PAD = 16
+_AT_ONCE = 128
+"""Knots that are computed together: the way back keeps a dozen arrays of all their columns."""
+
+
+@dataclass(frozen=True)
+class _Networks:
+    """A layer's radial networks in float64."""
+
+    radial: nn.Module
+    density: nn.Module | None
+
+    @classmethod
+    def of(cls, layer: nn.Module) -> _Networks:
+        """Copies of those of an interaction."""
+        assert isinstance(layer, Interaction)
+        density = None if layer.density is None else copy.deepcopy(layer.density).double()
+        return cls(copy.deepcopy(layer.radial).double(), density)
 
 
 class SplineTables:
@@ -37,7 +55,8 @@ class SplineTables:
         self.config = model.config
         self.spacing = model.config.cutoff / (N_KNOTS - 1)
         self.basis = copy.deepcopy(model.basis).double()
-        self.layers = [copy.deepcopy(layer).double() for layer in model.interactions]
+        self.networks = [_Networks.of(layer) for layer in model.interactions]
+        self._lock = threading.Lock()  # two threads may meet an element at once
         n_elements = len(model.config.elements)
         self.repulsion = copy.deepcopy(model.repulsion).double() if model.repulsion is not None else None
         self.by_pair = model.config.distance_transform != "none" or self.repulsion is not None
@@ -48,40 +67,51 @@ class SplineTables:
     def cover(self, rows: NDArray[np.int64]) -> None:
         """Build what is missing for atoms of these elements."""
         present = np.unique(rows)
-        if self.by_pair:
+        with self._lock:
+            if not self.by_pair and not self.n_pairs:
+                self._add(0, 0)
+                self.pair_table[:] = 0
             for n, first in enumerate(present):
                 for second in present[n:]:
                     if self.pair_table[first, second] < 0:
                         self._add(int(first), int(second))
                         self.pair_table[first, second] = self.pair_table[second, first] = self.n_pairs - 1
-        elif not self.n_pairs:
-            self._add(0, 0)
-            self.pair_table[:] = 0
 
     def _add(self, first: int, second: int) -> None:
         """Splines of one pair of elements, in every layer."""
         lengths = torch.linspace(0.0, self.config.cutoff, N_KNOTS, dtype=torch.float64).clamp_min(1e-3)
-        numbers = torch.tensor([self.config.elements[first], self.config.elements[second]])
-        pairs = numbers[:, None].expand(2, N_KNOTS)
+        pair = torch.tensor([[self.config.elements[first]], [self.config.elements[second]]])
         added = []
-        for number, layer in enumerate(self.layers):
-            assert isinstance(layer, Interaction)
+        for number, networks in enumerate(self.networks):
 
-            def columns(r: Tensor, layer: Interaction = layer, number: int = number) -> Tensor:
-                """Everything that depends on the length."""
-                basis, cut = self.basis(r[:, None], pairs)
-                repulsion = torch.zeros_like(r)
-                if self.repulsion is not None and number == 0:
-                    repulsion = self.repulsion.halves(r[:, None], pairs)
-                early = self.config.early_cutoff
-                return _columns(layer, basis * cut if early else basis, None if early else cut, repulsion)
+            def columns(r: Tensor, networks: _Networks = networks, number: int = number) -> Tensor:
+                """Of one layer."""
+                return self._columns(r, pair, networks, number)
 
-            values, slopes = _with_slopes(columns, lengths)
-            row = torch.cat([values, slopes * self.spacing], dim=1).to(torch.float32)
-            added.append(row.detach().numpy())
-        joined: Any = added if not self.tables else map(np.concatenate, zip(self.tables, added, strict=True))
-        self.tables = [np.ascontiguousarray(table) for table in joined]
+            rows = []
+            for part in torch.split(lengths, _AT_ONCE):
+                values, slopes = _with_slopes(columns, part)
+                rows.append(torch.cat([values, slopes * self.spacing], dim=1).to(torch.float32).numpy())
+            added.append(np.concatenate(rows))
+        if self.tables:
+            added = [np.concatenate(both) for both in zip(self.tables, added, strict=True)]
+        self.tables = added
         self.n_pairs += 1
+
+    def _columns(self, r: Tensor, pair: Tensor, networks: _Networks, number: int) -> Tensor:
+        """Weights of all paths, nothing, the repulsion and the density: a multiple of 16 columns."""
+        pairs = pair.expand(2, len(r))
+        basis, cut = self.basis(r[:, None], pairs)
+        if self.config.early_cutoff:
+            basis, cut = basis * cut, torch.ones_like(cut)
+        weights = networks.radial(basis) * cut
+        density, repulsion = torch.zeros_like(cut), torch.zeros_like(cut)
+        if networks.density is not None:
+            density = torch.tanh(networks.density(basis) ** 2) * cut
+        if self.repulsion is not None and number == 0:
+            repulsion = self.repulsion.halves(r[:, None], pairs)[:, None]
+        empty = weights.new_zeros(len(weights), -(weights.shape[1] + 2) % _PAD)
+        return torch.cat([weights, empty, repulsion, density], dim=1)
 
 
 def _with_slopes(columns: Callable[[Tensor], Tensor], lengths: Tensor) -> tuple[Tensor, Tensor]:
@@ -97,13 +127,3 @@ def _with_slopes(columns: Callable[[Tensor], Tensor], lengths: Tensor) -> tuple[
         (along,) = torch.autograd.grad((values * weights).sum(), lengths, create_graph=True)
         (slopes,) = torch.autograd.grad(along.sum(), weights)
     return values.detach(), slopes
-
-
-def _columns(layer: Interaction, basis: Tensor, cut: Tensor | None, repulsion: Tensor) -> Tensor:
-    """Weights of all paths, nothing, the repulsion and the density: a multiple of 16 columns."""
-    weights = layer.radial(basis)
-    density = torch.tanh(layer.density(basis) ** 2) if layer.density is not None else basis[:, :1] * 0
-    if cut is not None:
-        weights, density = weights * cut, density * cut
-    empty = weights.new_zeros(len(weights), -(weights.shape[1] + 2) % _PAD)
-    return torch.cat([weights, empty, repulsion[:, None], density], dim=1)
