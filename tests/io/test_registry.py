@@ -148,7 +148,7 @@ def test_names_and_aliases_are_unique() -> None:
         ("CHGNet", "chgnet"),
         ("lj", "atomml models list"),
         ("", "atomml models list"),
-        ("a,b", "committees"),
+        ("a,b", "no model called 'a'"),
         ("mmff94s", "not in this release"),
         ("gfn2", "not in this release"),
         ("ase:ase.calculators.emt:EMT", "ASE calculator"),

@@ -111,7 +111,7 @@ def test_a_model_in_any_form_is_the_same_model(lj: LennardJones, crystals: list[
 @pytest.mark.parametrize(
     ("model", "kind", "sentence"),
     [
-        ("a,b", ModelError, "committees are not in this release"),
+        ("a,b", ModelError, "no model called 'a'"),
         ("nothing-like-it", InputError, "nothing-like-it"),
         (3, ModelError, "int is not a model"),
         ("ase:ase.calculators.emt:EMT", InputError, "imports code"),
