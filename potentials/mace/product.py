@@ -40,15 +40,17 @@ class Contraction(nn.Module):
         return by_group(messages, groups, self._of_element)
 
     def _of_element(self, messages: Tensor, row: int) -> Tensor:
-        total = messages.new_zeros(len(messages), self.target.dim, messages.shape[2])
+        """The polynomials of one element's atoms; atoms lie last, and products of components run along them."""
+        components = messages.permute(1, 2, 0).contiguous()
+        total = messages.new_zeros(messages.shape[2], self.target.dim, len(messages))
         for order, weights in zip(self.orders, self.weights, strict=True):
             factors, table = self.get_buffer(f"factors_{order}"), self.get_buffer(f"coefficients_{order}")
-            monomials = messages.index_select(1, factors[:, 0])
+            monomials = components.index_select(0, factors[:, 0])
             for column in range(1, order):
-                monomials = monomials * messages.index_select(1, factors[:, column])
-            polynomial = torch.einsum("mkd,kc->mdc", table, weights[row])
-            total = total + torch.einsum("nmc,mdc->ndc", monomials, polynomial)
-        return total
+                monomials = monomials * components.index_select(0, factors[:, column])
+            polynomial = torch.einsum("mkd,kc->cdm", table, weights[row])
+            total = total + torch.bmm(polynomial, monomials.transpose(0, 1))
+        return total.permute(2, 1, 0)
 
 
 class Product(nn.Module):
