@@ -19,8 +19,8 @@ from atomml.errors import ModelError
 __all__ = ["Block", "ElementLinear", "IrrepLinear", "blocks_of", "clebsch_gordan", "message_paths"]
 
 _FLIPPED = {(1, 2, 2), (1, 3, 3), (1, 4, 4), (2, 1, 2), (2, 2, 1), (3, 1, 3), (3, 3, 1), (4, 1, 4), (4, 4, 1)}
-"""Couplings up to degree 4 whose sign changed between e3nn 0.4.4, with which published models were made,
-and 0.5 (compared coefficient by coefficient); all are antisymmetric."""
+"""Couplings up to degree 4 whose sign differs between e3nn 0.4.4, with which published models were made, and
+0.6 (compared coefficient by coefficient); all are antisymmetric."""
 
 
 @dataclass(frozen=True, order=True)

@@ -40,7 +40,7 @@ class Contraction(nn.Module):
         return by_group(messages, groups, self._of_element)
 
     def _of_element(self, messages: Tensor, row: int) -> Tensor:
-        """The polynomials of one element's atoms; atoms lie last, and products of components run along them."""
+        """The polynomials of one element's atoms; atoms lie last, so that products run along them."""
         components = messages.permute(1, 2, 0).contiguous()
         total = messages.new_zeros(messages.shape[2], self.target.dim, len(messages))
         for order, weights in zip(self.orders, self.weights, strict=True):
