@@ -6,7 +6,7 @@ import abc
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, fields, replace
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 import torch
 from ase.data import chemical_symbols
@@ -132,6 +132,8 @@ class Potential(nn.Module, abc.ABC):
     """
 
     info: ModelInfo
+    kept_double: ClassVar[tuple[str, ...]] = ()
+    """Buffers, such as energies of elements, that stay float64 whatever the weights become."""
 
     def __init__(self, info: ModelInfo) -> None:
         super().__init__()
@@ -278,6 +280,14 @@ class Potential(nn.Module, abc.ABC):
         if key != self._training_key:
             self._training_path, self._training_key = self.build_training_path(), key
         return self._training_path
+
+    def _apply(self, fn: Any, recurse: bool = True) -> Self:
+        """Convert weights, but not the type of what :attr:`kept_double` names."""
+        kept = {name: getattr(self, name) for name in self.kept_double}
+        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        for name, buffer in kept.items():
+            setattr(self, name, buffer.to(getattr(self, name).device))
+        return self
 
     def _only_weights_ask(self, graph: AtomGraph) -> bool:
         """Whether a gradient is wanted for weights, and for nothing of the graph."""

@@ -169,6 +169,8 @@ class CHGNet(Potential):
         ModelError: A graph without a bond graph.
     """
 
+    kept_double = ("reference",)
+
     def __init__(self, config: CHGNetConfig, info: ModelInfo) -> None:
         super().__init__(info)
         self.config = config
@@ -252,13 +254,6 @@ class CHGNet(Potential):
         """Add to the constant energies of elements, eV by atomic number."""
         for number, shift in shifts.items():
             self.reference[number - 1] += shift
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        """Convert weights; the reference energies stay float64 whatever the weights become."""
-        reference = self.reference
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.reference = reference.to(self.reference.device)
-        return self
 
     def build_fast_path(self) -> FastPath | None:
         """Fused kernels on the CPU; elsewhere the plain path is all there is."""

@@ -32,6 +32,7 @@ CITATION = "Batatia et al., NeurIPS 2022, arXiv:2206.07697"
 class MACE(Potential):
     """The network; per-site energies of the chosen head plus its reference energy of each element."""
 
+    kept_double = ("reference",)
     reference: Tensor
     scale: Tensor
     shift: Tensor
@@ -162,13 +163,6 @@ class MACE(Potential):
         """Add to the free atoms' energies of the chosen head, eV by atomic number."""
         for number, shift in shifts.items():
             self.reference[self.config.head_index, self.config.elements.index(number)] += shift
-
-    def _apply(self, fn: Any, recurse: bool = True) -> Self:
-        """Convert weights; the reference energies stay float64 whatever the weights become."""
-        reference = self.reference
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.reference = reference.to(self.reference.device)
-        return self
 
     def build_fast_path(self) -> FastPath | None:
         """Fused kernels in float32 on the CPU; elsewhere the plain path is all there is."""

@@ -36,6 +36,7 @@ def start_helper(dtype: torch.dtype) -> None:
 
 def compile_way_back(dtype: torch.dtype) -> list[str]:
     """Compile every kernel that the engine calls after the energies; returns their names."""
+    from atomml.kernels import edges
     from atomml.kernels.arena import Arena
     from atomml.potentials.chgnet.fast import engine, geometry
     from atomml.potentials.chgnet.fast.weights import fold
@@ -52,8 +53,8 @@ def compile_way_back(dtype: torch.dtype) -> list[str]:
 
     # This process does nothing else, so its modules may be bent: no kernel runs, topology runs as Python.
     vars(engine).update(run_together=compile_only, run_ranges=lambda *call: compile_only(call))
-    for kernel in (geometry.topology, geometry.edge_vectors):
-        vars(geometry)[kernel.__name__] = kernel.py_func
+    for module, name in ((geometry, "topology"), (edges, "edge_vectors")):
+        vars(module)[name] = vars(module)[name].py_func
     model = CHGNet.fresh("none", (14,), {}).to(dtype)
     run = engine.Run(fold(model), Arena(), _pair(), model.config)
     run.forwards()

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atomml.graph.atom_graph import AtomGraph
+from atomml.kernels import edges
 from atomml.kernels.arena import Arena
 from atomml.kernels.gemm import BLOCK
 from atomml.kernels.linear import project_rows
@@ -65,7 +66,7 @@ class Run:
         self.n_atoms, self.n_edges = graph.n_atoms, graph.n_edges
         self.vectors = np.empty((self.n_edges, 3))
         self.distances = np.empty(self.n_edges)
-        geometry.edge_vectors(
+        edges.edge_vectors(
             0,
             self.n_edges,
             graph.positions.detach().numpy(),

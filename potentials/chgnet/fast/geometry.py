@@ -18,30 +18,6 @@ _CONSTANT = 0.70710676908493042 / math.sqrt(math.pi)
 
 
 @kernel
-def edge_vectors(
-    start: int,
-    stop: int,
-    positions: Any,
-    cell: Any,
-    batch: Any,
-    edges: Any,
-    shift: Any,
-    vectors: Any,
-    distances: Any,
-) -> None:
-    """Vector and length of edges ``start`` to ``stop``."""
-    for e in range(start, stop):
-        i, j = edges[0, e], edges[1, e]
-        box = cell[batch[i]]
-        square = 0.0
-        for k in range(3):
-            offset = shift[e, 0] * box[0, k] + shift[e, 1] * box[1, k] + shift[e, 2] * box[2, k]
-            vectors[e, k] = positions[j, k] - positions[i, k] + offset
-            square += vectors[e, k] ** 2
-        distances[e] = math.sqrt(square)
-
-
-@kernel
 def topology(centre: Any, reverse: Any, distances: Any, n_atoms: int, bond_cutoff: float) -> Any:
     """Undirected bonds, short bonds and angles of a graph whose edges are in canonical order.
 

@@ -61,57 +61,41 @@ def _gradient(x: float, y: float, z: float, d: Any) -> tuple[float, float, float
 
 
 @kernel
-def edge_geometry(
+def place_edges(
     start: int,
     stop: int,
-    positions: Any,
-    cell: Any,
-    batch: Any,
+    vectors: Any,
+    distances: Any,
     edges: Any,
-    shift: Any,
     rows: Any,
     pair_table: Any,
     spacing: float,
     n_knots: int,
-    vectors: Any,
-    distances: Any,
     knots: Any,
     fractions: Any,
     harmonics: Any,
 ) -> None:
-    """Vectors, lengths, harmonics and places in the splines of edges ``start`` to ``stop``.
+    """Harmonics and places in the splines of edges ``start`` to ``stop``.
 
     Args:
         start: First edge.
         stop: Edge after the last.
-        positions: ``(n_atoms, 3)``.
-        cell: ``(n_graphs, 3, 3)``.
-        batch: Graph of each atom.
+        vectors: ``(n_edges, 3)`` from receiver to sender.
+        distances: ``(n_edges,)``.
         edges: ``(2, n_edges)`` receiver and sender.
-        shift: ``(n_edges, 3)``.
         rows: Row of each atom's element.
         pair_table: ``(n_elements, n_elements)`` which splines a pair has.
         spacing: Å between knots.
         n_knots: Knots of one pair's splines.
-        vectors: ``(n_edges, 3)`` from receiver to sender, result.
-        distances: ``(n_edges,)`` result.
         knots: ``(n_edges,)`` row of the knot below, result.
         fractions: ``(n_edges,)`` part of the interval above it, result.
         harmonics: ``(n_edges, 16)`` of the direction from sender to receiver, result.
     """
     value = np.empty(16)
     for e in range(start, stop):
-        i, j = edges[0, e], edges[1, e]
-        box = cell[batch[i]]
-        square = 0.0
-        for k in range(3):
-            offset = shift[e, 0] * box[0, k] + shift[e, 1] * box[1, k] + shift[e, 2] * box[2, k]
-            vectors[e, k] = positions[j, k] - positions[i, k] + offset
-            square += vectors[e, k] ** 2
-        r = math.sqrt(square)
-        distances[e] = r
+        r = distances[e]
         place = min(int(r / spacing), n_knots - 2)
-        knots[e] = pair_table[rows[i], rows[j]] * n_knots + place
+        knots[e] = pair_table[rows[edges[0, e]], rows[edges[1, e]]] * n_knots + place
         fractions[e] = r / spacing - place
         _harmonics(-vectors[e, 0] / r, -vectors[e, 1] / r, -vectors[e, 2] / r, value)
         for k in range(16):

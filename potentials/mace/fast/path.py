@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 from torch import nn
 
 from atomml.graph.atom_graph import AtomGraph
+from atomml.kernels.edges import edge_vectors
 from atomml.kernels.threads import run_ranges, split_tapered, split_weighted
 from atomml.model import Prediction, virial_to_stress
-from atomml.potentials.mace.fast.geometry import N_HARMONICS, edge_forces, edge_geometry, sum_forces
+from atomml.potentials.mace.fast.geometry import N_HARMONICS, edge_forces, place_edges, sum_forces
 from atomml.potentials.mace.fast.layer import Edges, FoldedLayer, Kept
 from atomml.potentials.mace.fast.linear import Array
 from atomml.potentials.mace.fast.readout import FoldedReadout
@@ -112,12 +113,14 @@ class FastMACE:
         vectors, distances = np.empty((n_edges, 3)), np.empty(n_edges)
         knots, fractions = np.empty(n_edges, np.int64), np.empty(n_edges, np.float32)
         harmonics = np.empty((n_edges, N_HARMONICS), np.float32)
+        ranges, index = split_tapered(n_edges, n_threads, 16 * _EDGES), graph.edge_index.numpy()
+        frame = (graph.positions.detach().numpy(), graph.cell.detach().numpy(), graph.batch.numpy())
+        run_ranges(edge_vectors, ranges, *frame, index, graph.edge_shift.numpy(), vectors, distances)
         run_ranges(
-            edge_geometry,
-            split_tapered(n_edges, n_threads, 16 * _EDGES),
-            *(graph.positions.detach().numpy(), graph.cell.detach().numpy(), graph.batch.numpy()),
-            *(graph.edge_index.numpy(), graph.edge_shift.numpy(), rows, self.splines.pair_table),
-            *(self.splines.spacing, N_KNOTS, vectors, distances, knots, fractions, harmonics),
+            place_edges,
+            ranges,
+            *(vectors, distances, index, rows, self.splines.pair_table, self.splines.spacing, N_KNOTS),
+            *(knots, fractions, harmonics),
         )
         edges = Edges(
             bounds=split_weighted(start, n_threads, _EDGES),
