@@ -177,8 +177,11 @@ def test_no_more_threads_take_part_than_torch_may_use() -> None:
             torch.set_num_threads(threads)
             seen: set[int] = set()
 
-            def work(start: int, stop: int, seen: set[int] = seen) -> None:
+            def work(start: int, stop: int, seen: set[int] = seen, threads: int = threads) -> None:
                 seen.add(threading.get_ident())
+                until = time.monotonic() + 10.0  # on a busy machine the others are late
+                while len(seen) < threads and time.monotonic() < until:
+                    time.sleep(0.002)
                 time.sleep(0.002)
 
             run_ranges(work, np.arange(13))
