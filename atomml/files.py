@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import glob
 import hashlib
 import io
 import os
@@ -11,7 +12,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any
 
-__all__ = ["sha256_file", "sync_folder", "write_atomic", "write_atomic_with", "write_table"]
+__all__ = [
+    "remove_leftovers",
+    "sha256_file",
+    "sync_folder",
+    "write_atomic",
+    "write_atomic_with",
+    "write_table",
+]
 
 
 def write_atomic_with(path: Path, write: Callable[[IO[bytes]], object]) -> None:
@@ -40,6 +48,12 @@ def write_atomic(path: Path, data: bytes | str) -> None:
     """Write ``data`` (text as UTF-8) to ``path`` atomically."""
     payload = data.encode() if isinstance(data, str) else data
     write_atomic_with(path, lambda stream: stream.write(payload))
+
+
+def remove_leftovers(path: Path) -> None:
+    """Remove the temporary files of writes of ``path`` that were killed; nobody may be writing it now."""
+    for leftover in path.parent.glob(f".{glob.escape(path.name)}.*.tmp"):
+        leftover.unlink(missing_ok=True)
 
 
 def write_table(path: Path, rows: Sequence[Mapping[str, Any]], columns: Sequence[str] = ()) -> None:

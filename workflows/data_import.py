@@ -127,7 +127,7 @@ def import_data(
         RunFailedError: A worker was killed.
     """
     from atomml.data.import_parts import PartTask, remove_parts
-    from atomml.files import write_atomic
+    from atomml.files import remove_leftovers, write_atomic
     from atomml.run_checks import plain
 
     options = options or ImportOptions()
@@ -141,6 +141,8 @@ def import_data(
         PartTask(source, keys, folder, options.keep_unconverged, options.unlabelled) for source in sources
     ]
     with _locked(folder):
+        remove_leftovers(target)
+        remove_leftovers(_summary_path(target))
         reports = []
         for number, report in enumerate(_reports(tasks, options.workers), 1):
             reports.append(report)

@@ -124,9 +124,11 @@ def _prepared(folder: Path, names: Sequence[str], overwrite: bool) -> Path:
     there = [path for path in ours if path.exists()]
     if there and not overwrite:
         raise OptionError(f"{there[0]} exists: give another --to, or --overwrite to replace the sets.")
+    from atomml.files import remove_leftovers
+
     folder.mkdir(exist_ok=True)
     for path in there:  # split.json first: without it, what is left is no split
         path.unlink()
-    for leftover in folder.glob(".*.lmdb.*.tmp"):  # of a split that was killed
-        leftover.unlink(missing_ok=True)
+    for path in ours:
+        remove_leftovers(path)
     return folder
