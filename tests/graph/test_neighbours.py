@@ -173,7 +173,7 @@ def test_vacuum_costs_nothing(length: float, periodic: bool) -> None:
     pbc = np.array([True, True, periodic])
     start = time.perf_counter()
     edges = find(positions, cell, pbc)
-    assert time.perf_counter() - start < 10  # compiling included
+    assert time.perf_counter() - start < 60  # compiling included
     assert as_tuples(edges) == brute_force(positions, cell, pbc, CUTOFF)
 
 
