@@ -53,6 +53,7 @@ DEFAULT_MODEL = "chgnet-0.3.0"
 
 FAMILIES = {
     "chgnet": "atomml.potentials.chgnet:CHGNet",
+    "dpa3": "atomml.potentials.dpa3:DPA3",
     "lennard_jones": "atomml.potentials.lennard_jones:LennardJones",
     "mace": "atomml.potentials.mace:MACE",
 }

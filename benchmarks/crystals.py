@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import numpy as np
 from ase import Atoms
-from ase.build import bulk
+from ase.build import bulk, molecule
 from ase.spacegroup import crystal
 
-__all__ = ["garnet", "lithium_cobalt_oxide", "named", "rattled"]
+__all__ = ["garnet", "liquid_and_silicon", "lithium_cobalt_oxide", "named", "rattled"]
 
 
 def lithium_cobalt_oxide(repeat: tuple[int, int, int] = (3, 3, 1)) -> Atoms:
@@ -45,3 +45,20 @@ def named() -> dict[str, Atoms]:
         "TiO2-504": rutile((4, 3, 7)),
     }
     return {name: rattled(atoms, 0.05, 1) for name, atoms in found.items()}
+
+
+def liquid_and_silicon() -> dict[str, Atoms]:
+    """Water at its density, 192 atoms, and silicon, thermally displaced."""
+    generator = np.random.default_rng(0)
+    water = Atoms(cell=[12.42] * 3, pbc=True)
+    for place in np.ndindex(4, 4, 4):
+        one = molecule("H2O")
+        one.rotate(generator.uniform(0, 360), generator.normal(size=3))
+        one.translate(3.105 * np.array(place))
+        water += one
+    silicon = bulk("Si", cubic=True)
+    return {
+        "water-192": water,
+        "Si-64": rattled(silicon * (2, 2, 2), 0.05, 1),
+        "Si-216": rattled(silicon * (3, 3, 3), 0.05, 1),
+    }

@@ -12,8 +12,6 @@ share of the counted limit is reached, and with ``--memory`` the peak of each pr
 from __future__ import annotations
 
 import argparse
-import json
-import os
 import resource
 import statistics
 import subprocess
@@ -23,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import describe, limit_threads, product_rate
+from peer import Peer, interpreter
 
 SIZES = {"small": "128x0e", "medium": "128x0e+128x1o", "large": "128x0e+128x1o+128x2e"}
 PEER = ("mace-torch==0.3.16", "torch>=2.10,<2.14")
@@ -61,18 +60,18 @@ def main() -> None:
 def compare(size: str, file: Path, told: argparse.Namespace, rate: float) -> None:
     """A table for one size."""
     import numpy as np
-    from crystals import rattled
-    from pairing import HEAD, Pair
+    from crystals import liquid_and_silicon, rattled
+    from pairing import HEAD, Pair, seconds_of
 
     from atomml import AtomMLCalculator
     from atomml.checkpoint import save_model
     from atomml.potentials.mace.pickled import convert_mace
     from atomml.registry import prepare
 
-    peer = Peer(told.peer_env, size, file, told.threads)
-    structures = named()
+    peer = start_peer(told, size, file)
+    structures = liquid_and_silicon()
     first = structures["water-192"]
-    theirs = peer.ask(first, answers=True)
+    theirs = ask(peer, first, answers=True)
     model = prepare(convert_mace(file), "float32", "cpu")
     calculator = AtomMLCalculator(model)
     calculator.calculate(first, ["energy", "forces", "stress"])
@@ -102,8 +101,10 @@ def compare(size: str, file: Path, told: argparse.Namespace, rate: float) -> Non
         pair = Pair([], [])
         for seed in range(told.rounds + 2):
             moved = rattled(atoms, 0.005, seed)
-            spent = timed(lambda moved=moved: AtomMLCalculator(model).calculate(moved, ["energy", "stress"]))
-            reply = peer.ask(moved)
+            spent = seconds_of(
+                lambda moved=moved: AtomMLCalculator(model).calculate(moved, ["energy", "stress"])
+            )
+            reply = ask(peer, moved)
             if seed >= 2:
                 pair.ours.append(spent)
                 pair.theirs.append(reply["ms"] / 1e3)
@@ -117,9 +118,12 @@ def compare(size: str, file: Path, told: argparse.Namespace, rate: float) -> Non
 
 def peak_of(file: Path) -> int:
     """Peak resident kB of a process that loads a model and evaluates water once."""
+    from crystals import liquid_and_silicon
+
     from atomml import AtomMLCalculator, load_model
 
-    AtomMLCalculator(load_model(file)).calculate(named()["water-192"], ["energy", "forces", "stress"])
+    water = liquid_and_silicon()["water-192"]
+    AtomMLCalculator(load_model(file)).calculate(water, ["energy", "forces", "stress"])
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
@@ -128,6 +132,7 @@ def grow(model: Any) -> None:
     import numpy as np
     from ase.build import bulk
     from crystals import rattled
+    from pairing import seconds_of
 
     from atomml import AtomMLCalculator
 
@@ -136,7 +141,7 @@ def grow(model: Any) -> None:
     for n in (2, 3, 5, 8, 11):
         atoms = rattled(bulk("Si", cubic=True) * (n, n, n), 0.05, 1)
         times = [
-            timed(lambda atoms=atoms: AtomMLCalculator(model).calculate(atoms, ["energy", "stress"]))
+            seconds_of(lambda atoms=atoms: AtomMLCalculator(model).calculate(atoms, ["energy", "stress"]))
             for _ in range(4)
         ]
         sizes.append(len(atoms))
@@ -149,13 +154,14 @@ def grow(model: Any) -> None:
 def training(peer: Peer, file: Path, rounds: int) -> Any:
     """Steps on energies and forces that should be zero, all weights, Adam, float32; graphs made before."""
     import torch
-    from pairing import Pair
+    from crystals import liquid_and_silicon
+    from pairing import Pair, seconds_of
 
     from atomml.graph import build_graph
     from atomml.potentials.mace.pickled import convert_mace
 
     model = convert_mace(file).float()
-    crystals = [moved(named()["Si-64"], seed) for seed in range(4)]
+    crystals = [moved(liquid_and_silicon()["Si-64"], seed) for seed in range(4)]
     graph = build_graph(crystals, model.info.cutoff)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-6)
     losses: list[float] = []
@@ -176,7 +182,7 @@ def training(peer: Peer, file: Path, rounds: int) -> Any:
         for a in crystals
     ]
     for number in range(rounds + 1):
-        spent = timed(step)
+        spent = seconds_of(step)
         reply = peer.send({"batch": batch})
         if number == 0:
             print(f"first loss: mace-torch {reply['loss']:.6g}, atomml {losses[0]:.6g}")
@@ -191,16 +197,6 @@ def moved(atoms: Any, seed: int) -> Any:
     copy = atoms.copy()
     copy.rattle(0.1, seed=seed)
     return copy
-
-
-def timed(function: Any) -> float:
-    """Seconds, after a pause in which the other's threads go to sleep."""
-    import time
-
-    time.sleep(0.05)
-    start = time.perf_counter()
-    function()
-    return time.perf_counter() - start
 
 
 def gflop(size: str, atoms: Any) -> float:
@@ -224,71 +220,17 @@ def gflop(size: str, atoms: Any) -> float:
     return (edges + linear) / 1e9
 
 
-def named() -> dict[str, Any]:
-    """Water at its density, 192 atoms, and silicon."""
-    import numpy as np
-    from ase import Atoms
-    from ase.build import bulk, molecule
-    from crystals import rattled
-
-    generator = np.random.default_rng(0)
-    water = Atoms(cell=[12.42] * 3, pbc=True)
-    for place in np.ndindex(4, 4, 4):
-        one = molecule("H2O")
-        one.rotate(generator.uniform(0, 360), generator.normal(size=3))
-        one.translate(3.105 * np.array(place))
-        water += one
-    silicon = bulk("Si", cubic=True)
-    return {
-        "water-192": water,
-        "Si-64": rattled(silicon * (2, 2, 2), 0.05, 1),
-        "Si-216": rattled(silicon * (3, 3, 3), 0.05, 1),
-    }
+def start_peer(told: argparse.Namespace, size: str, file: Path) -> Peer:
+    """The process of ``mace_peer.py``; e3nn 0.4.4 loads its constants by pickle."""
+    arguments = [SIZES[size], str(file), "--threads", str(told.threads)]
+    trust = {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
+    return Peer(interpreter(told.peer_env, PEER), "mace_peer.py", arguments, trust)
 
 
-class Peer:
-    """The process of ``mace_peer.py``."""
-
-    def __init__(self, folder: Path, size: str, file: Path, threads: int) -> None:
-        environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-        environment["TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"] = "1"  # e3nn 0.4.4 loads its constants so
-        script = Path(__file__).with_name("mace_peer.py")
-        self.process = subprocess.Popen(
-            [str(interpreter(folder)), str(script), SIZES[size], str(file), "--threads", str(threads)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            text=True,
-            env=environment,
-        )
-
-    def ask(self, atoms: Any, *, answers: bool = False) -> dict[str, Any]:
-        """One evaluation."""
-        given = {"numbers": atoms.numbers.tolist(), "positions": atoms.positions.tolist()}
-        return self.send({**given, "cell": atoms.cell.tolist(), "answers": answers})
-
-    def send(self, given: dict[str, Any]) -> dict[str, Any]:
-        """A line there, a line back."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write(json.dumps(given) + "\n")
-        self.process.stdin.flush()
-        reply: dict[str, Any] = json.loads(self.process.stdout.readline())
-        return reply
-
-    def close(self) -> None:
-        """End it."""
-        self.process.kill()
-        self.process.wait()
-
-
-def interpreter(folder: Path) -> Path:
-    """That of an environment with mace-torch; made by pip where there is none."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "--quiet", *PEER], check=True)
-    return python
+def ask(peer: Peer, atoms: Any, *, answers: bool = False) -> dict[str, Any]:
+    """One evaluation."""
+    given = {"numbers": atoms.numbers.tolist(), "positions": atoms.positions.tolist()}
+    return peer.send({**given, "cell": atoms.cell.tolist(), "answers": answers})
 
 
 if __name__ == "__main__":

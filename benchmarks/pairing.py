@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 
-__all__ = ["Pair", "in_turn"]
+__all__ = ["HEAD", "Pair", "in_turn", "seconds_of"]
 
 
 @dataclass(frozen=True)
@@ -42,18 +42,23 @@ HEAD = "| | peer, ms | atomml, ms | times faster (median) | range |\n|---|---|--
 
 
 def in_turn(ours: Callable[[], object], theirs: Callable[[], object], rounds: int, warm_up: int = 2) -> Pair:
-    """Time both, one after the other, ``rounds`` times, after ``warm_up`` rounds that are not counted.
-
-    A pause before each lets the threads of the other go to sleep: OpenMP's wait for more work for
-    some 10 ms on a core that is not theirs alone.
-    """
+    """Time both, one after the other, ``rounds`` times, after ``warm_up`` rounds that are not counted."""
     pair = Pair([], [])
     for count in range(warm_up + rounds):
         for function, times in ((ours, pair.ours), (theirs, pair.theirs)):
-            time.sleep(0.05)
-            start = time.perf_counter()
-            function()
-            spent = time.perf_counter() - start
+            spent = seconds_of(function)
             if count >= warm_up:
                 times.append(spent)
     return pair
+
+
+def seconds_of(function: Callable[[], object]) -> float:
+    """Seconds that it takes.
+
+    A pause before it lets the threads of another go to sleep: OpenMP's wait for more work for some 10 ms on a
+    core that is not theirs alone.
+    """
+    time.sleep(0.05)
+    start = time.perf_counter()
+    function()
+    return time.perf_counter() - start

@@ -33,7 +33,9 @@ def test_help_of_every_command_imports_nothing_that_computes() -> None:
 @pytest.mark.parametrize("command", [[], ["md"]])
 def test_help_needs_few_modules(command: list[str]) -> None:
     """What makes help slow is what it imports; ``benchmarks/start_up.py`` measures the seconds."""
-    code = f"import sys; b = len(sys.modules); from atomml.cli.main import main; main({[*command, '--help']!r})"
+    code = (
+        f"import sys; b = len(sys.modules); from atomml.cli.main import main; main({[*command, '--help']!r})"
+    )
     count = "; print(len(sys.modules) - b, file=sys.stderr)"
     done = subprocess.run([sys.executable, "-c", code + count], capture_output=True, text=True, check=True)
     assert int(done.stderr) < 130

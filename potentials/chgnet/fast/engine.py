@@ -342,7 +342,7 @@ class Run:
         )  # fmt: skip
         forces, virial = np.empty((self.n_atoms, 3)), np.empty((self.n_atoms, 3, 3))
         run_ranges(
-            geometry.forces_and_virial, bounds.atoms_by_edges, top.edge_start, self.reverse, self.vectors,
+            edges.forces_and_virial, bounds.atoms_by_edges, top.edge_start, self.reverse, self.vectors,
             edge_gradient, forces, virial,
         )  # fmt: skip
         return forces, virial

@@ -242,25 +242,3 @@ def geometry_backward(
                 a, b = vectors[e, k] * re, vectors[f, k] * rf
                 edge_gradient[e, k] += gradient * (b - cosine * a) * re
                 edge_gradient[f, k] += gradient * (a - cosine * b) * rf
-
-
-@kernel
-def forces_and_virial(
-    start: int,
-    stop: int,
-    edge_start: Any,
-    reverse: Any,
-    vectors: Any,
-    edge_gradient: Any,
-    forces: Any,
-    virial: Any,
-) -> None:
-    """Forces on atoms ``start`` to ``stop``, and their share of dE/d(strain), from edge gradients."""
-    for i in range(start, stop):
-        forces[i] = 0.0
-        virial[i] = 0.0
-        for e in range(edge_start[i], edge_start[i + 1]):
-            for k in range(3):
-                forces[i, k] += edge_gradient[e, k] - edge_gradient[reverse[e], k]
-                for m in range(3):
-                    virial[i, k, m] += vectors[e, k] * edge_gradient[e, m]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import numpy as np
 import torch
 
 from atomml.graph.atom_graph import AtomGraph
 from atomml.kernels.arena import Arena
-from atomml.model import Prediction, virial_to_stress
+from atomml.kernels.prediction import assemble
+from atomml.model import Prediction
 from atomml.potentials.chgnet.fast.ahead import start_helper
 from atomml.potentials.chgnet.fast.engine import Run
 from atomml.potentials.chgnet.fast.topology import Geometry
@@ -65,20 +65,7 @@ class FastCHGNet:
     def _evaluate(self, run: Run, graph: AtomGraph, forces: bool, stress: bool) -> Prediction:
         run.forwards()
         site = torch.from_numpy(run.energies + self.weights.reference[run.numbers - 1])
-        total = torch.zeros(graph.n_graphs, dtype=torch.float64).index_add_(0, graph.batch, site)
-        # Not by torch's index_add, whose threads would linger on the processors that ours need next.
-        first_atoms = np.searchsorted(graph.batch.numpy(), np.arange(graph.n_graphs))
-        crystal = np.add.reduceat(run.features, first_atoms, axis=0)
-        force_array, virial = run.backwards() if forces or stress else (None, None)
-        strain_gradient = torch.zeros((graph.n_graphs, 3, 3), dtype=torch.float64)
-        if virial is not None:
-            strain_gradient.index_add_(0, graph.batch, torch.from_numpy(virial))
-        return Prediction(
-            energy=total,
-            site_energies=site,
-            forces=torch.from_numpy(force_array) if forces and force_array is not None else None,
-            stress=virial_to_stress(strain_gradient, graph) if stress else None,
-            magmoms=torch.from_numpy(run.magmoms),
-            atom_features=torch.from_numpy(run.levels[-2]),
-            crystal_features=torch.from_numpy(crystal),
-        )
+        derivatives = run.backwards() if forces or stress else None
+        magmoms = torch.from_numpy(run.magmoms)
+        wanted = (forces, stress)
+        return assemble(graph, site, run.levels[-2], run.features, derivatives, wanted, magmoms=magmoms)

@@ -129,28 +129,3 @@ def edge_forces(
         gradient[e, 0] = -(slope * x + (gx - along * x) / r)
         gradient[e, 1] = -(slope * y + (gy - along * y) / r)
         gradient[e, 2] = -(slope * z + (gz - along * z) / r)
-
-
-@kernel
-def sum_forces(
-    start: int,
-    stop: int,
-    edge_start: Any,
-    reverse: Any,
-    vectors: Any,
-    gradient: Any,
-    forces: Any,
-    virial: Any,
-) -> None:
-    """Forces ``(n_atoms, 3)`` and each atom's part of dE/dstrain ``(n_atoms, 3, 3)``."""
-    for i in range(start, stop):
-        for a in range(3):
-            forces[i, a] = 0.0
-            for b in range(3):
-                virial[i, a, b] = 0.0
-        for e in range(edge_start[i], edge_start[i + 1]):
-            back = reverse[e]
-            for a in range(3):
-                forces[i, a] += gradient[e, a] - gradient[back, a]
-                for b in range(3):
-                    virial[i, a, b] += gradient[e, a] * vectors[e, b]

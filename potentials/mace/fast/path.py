@@ -10,10 +10,11 @@ from numpy.typing import NDArray
 from torch import nn
 
 from atomml.graph.atom_graph import AtomGraph
-from atomml.kernels.edges import edge_vectors
+from atomml.kernels.edges import edge_vectors, forces_and_virial
+from atomml.kernels.prediction import assemble
 from atomml.kernels.threads import run_ranges, split_tapered, split_weighted
-from atomml.model import Prediction, virial_to_stress
-from atomml.potentials.mace.fast.geometry import N_HARMONICS, edge_forces, place_edges, sum_forces
+from atomml.model import Prediction
+from atomml.potentials.mace.fast.geometry import N_HARMONICS, edge_forces, place_edges
 from atomml.potentials.mace.fast.layer import Edges, FoldedLayer, Kept
 from atomml.potentials.mace.fast.linear import Array
 from atomml.potentials.mace.fast.readout import FoldedReadout
@@ -84,24 +85,14 @@ class FastMACE:
             if readout is not None:
                 site += readout(values)
         each = torch.from_numpy(self.scale * site + self.shift) + self.model.reference[self.head, rows]
-        force, virial = np.zeros((graph.n_atoms, 3)), np.zeros((graph.n_atoms, 3, 3))
-        if (forces or stress) and graph.n_edges:
-            self._backwards(levels, kept, edges)
-            force, virial = self._forces(graph, edges, vectors, distances)
-        strain = torch.zeros((graph.n_graphs, 3, 3), dtype=torch.float64)
-        described = torch.from_numpy(np.concatenate(scalars, axis=1))
-        total = torch.zeros(graph.n_graphs, dtype=torch.float64).index_add_(0, graph.batch, each)
-        first_atoms = np.searchsorted(graph.batch.numpy(), np.arange(graph.n_graphs))
-        return Prediction(
-            energy=total,
-            site_energies=each,
-            forces=torch.from_numpy(force) if forces else None,
-            stress=virial_to_stress(strain.index_add_(0, graph.batch, torch.from_numpy(virial)), graph)
-            if stress
-            else None,
-            atom_features=described,
-            crystal_features=torch.from_numpy(np.add.reduceat(described.numpy(), first_atoms, axis=0)),
-        )
+        derivatives = None
+        if forces or stress:
+            derivatives = (np.zeros((graph.n_atoms, 3)), np.zeros((graph.n_atoms, 3, 3)))
+            if graph.n_edges:
+                self._backwards(levels, kept, edges)
+                derivatives = self._forces(graph, edges, vectors, distances)
+        described = np.concatenate(scalars, axis=1)
+        return assemble(graph, each, described, described, derivatives, (forces, stress))
 
     def _edges(self, graph: AtomGraph, rows: NDArray[np.int64]) -> tuple[Edges, Doubles, Doubles]:
         """What kernels need, vectors and lengths."""
@@ -166,5 +157,5 @@ class FastMACE:
             *(vectors, distances, edges.radial, edges.angular, gradient),
         )
         reverse = graph.edge_reverse.numpy()
-        run_ranges(sum_forces, edges.bounds, edges.start, reverse, vectors, gradient, forces, virial)
+        run_ranges(forces_and_virial, edges.bounds, edges.start, reverse, vectors, gradient, forces, virial)
         return forces, virial

@@ -1,0 +1,72 @@
+"""deepmd-kit 3.2's PyTorch backend, run by ``dpa3_speed.py`` in an environment of its own.
+
+Makes a DPA3 with random weights, writes it with its settings as a training checkpoint does, and answers a
+line of JSON for each line that it reads: the milliseconds of energy, forces and virial of a structure, or
+these themselves. Neighbour lists are its own and counted, as on our side. Nothing of atomml is imported here.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import resource
+import sys
+import time
+import warnings
+from typing import Any
+
+
+def main() -> None:
+    """Make the model, then serve."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("settings", help="JSON: the model section of an input")
+    parser.add_argument("file", help="the checkpoint that is written")
+    parser.add_argument("--threads", type=int, default=2)
+    told = parser.parse_args()
+    warnings.simplefilter("ignore")
+    replies = sys.stdout
+    sys.stdout = sys.stderr
+    import numpy as np
+    import torch
+    from deepmd.pt.model.model import get_model
+
+    torch.set_num_threads(told.threads)
+    torch.manual_seed(0)
+    settings = json.loads(told.settings)
+    model = get_model(json.loads(told.settings)).eval()
+    spread(model)
+    state: dict[str, Any] = {f"model.Default.{key}": value for key, value in model.state_dict().items()}
+    state["_extra_state"] = {"model_params": settings}
+    torch.save({"model": state}, told.file)
+    symbols = settings["type_map"]
+    for line in sys.stdin:
+        given = json.loads(line)
+        types = torch.tensor([[symbols.index(symbol) for symbol in given["symbols"]]])
+        box = torch.tensor(given["cell"], dtype=torch.float64).reshape(1, 9)
+        start = time.perf_counter()
+        positions = torch.tensor([given["positions"]], dtype=torch.float64, requires_grad=True)
+        out = model(positions, types, box=box)
+        energy, forces = float(out["energy"]), out["force"][0].detach().numpy()
+        out["virial"].detach().numpy()
+        reply: dict[str, Any] = {
+            "ms": 1e3 * (time.perf_counter() - start),
+            "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+        }
+        if given.get("answers"):
+            reply |= {"energy": energy, "forces": np.asarray(forces).tolist()}
+        replies.write(json.dumps(reply) + "\n")
+        replies.flush()
+
+
+def spread(model: Any) -> None:
+    """Larger residuals than those of fresh weights: forces are then those of a trained model in size."""
+    import torch
+
+    with torch.no_grad():
+        for name, weight in model.named_parameters():
+            if "residual" in name:
+                weight.fill_(0.3)
+
+
+if __name__ == "__main__":
+    main()
