@@ -23,19 +23,19 @@ class Arena:
 
     def __init__(self) -> None:
         self._block = np.empty(0, np.uint8)
+        self._address = 0  # asking numpy for it at every array would cost more than cutting the array
         self._used = 0
 
     def restart(self) -> None:
         """Take all arrays back; those handed out before must no longer be used."""
         if self._used > len(self._block):
             self._block = np.empty(self._used + self._used // 8, np.uint8)
+            self._address = self._block.ctypes.data
         self._used = 0
 
     def empty(self, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
         """An array with whatever the memory held; a fresh one where the block is too small yet."""
-        start = (
-            -(-(self._used + self._block.ctypes.data) // _ALIGNMENT) * _ALIGNMENT - self._block.ctypes.data
-        )
+        start = -(-(self._used + self._address) // _ALIGNMENT) * _ALIGNMENT - self._address
         n_bytes = math.prod(shape) * dtype.itemsize
         self._used = start + n_bytes
         if self._used > len(self._block):

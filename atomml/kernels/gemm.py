@@ -34,7 +34,7 @@ __all__ = [
 ]
 
 _FEATURES = llvm.get_host_cpu_features()
-_VECTOR_BYTES, TILE_ROWS = (
+VECTOR_BYTES, TILE_ROWS = (
     (64, 12) if _FEATURES.get("avx512f") else (32, 6) if _FEATURES.get("avx2") else (16, 4)
 )
 """Registers: AVX-512 has 32 of 64 bytes, AVX2 16 of 32, all others at least 16 of 16; a tile
@@ -48,7 +48,7 @@ BLOCK = 96
 
 def panel_width(dtype: np.dtype[Any] | type[np.generic]) -> int:
     """Columns of a panel for this type on this machine."""
-    return _VECTORS * _VECTOR_BYTES // np.dtype(dtype).itemsize
+    return _VECTORS * VECTOR_BYTES // np.dtype(dtype).itemsize
 
 
 def pack_panels(matrix: NDArray[Any]) -> NDArray[Any]:
@@ -157,7 +157,7 @@ def _emit_transposed_tile(context: Any, builder: Any, signature: Any, arguments:
 def _vector_of(context: Any, array_type: Any) -> Any:
     """The machine's vector of an array's numbers."""
     size = 4 if array_type.dtype == types.float32 else 8
-    return ir.VectorType(context.get_data_type(array_type.dtype), _VECTOR_BYTES // size)
+    return ir.VectorType(context.get_data_type(array_type.dtype), VECTOR_BYTES // size)
 
 
 def _emit_into(
@@ -168,7 +168,7 @@ def _emit_into(
     With ``sums``, a pointer to a row of numbers, the product is added to these and the tile is overwritten.
     """
     vector = _vector_of(context, c_type)
-    word, size = ir.IntType(64), _VECTOR_BYTES // vector.count
+    word, size = ir.IntType(64), VECTOR_BYTES // vector.count
     c = context.make_array(c_type)(context, builder, where[0])
     stride = builder.extract_value(c.shape, 1)
     base = builder.gep(c.data, [builder.add(builder.mul(where[1], stride), where[2])])
@@ -192,7 +192,7 @@ def _emit_into(
 def _emit_loop(builder: Any, vector: Any, left: Any, right: Any, depth: Any, start: list[Any]) -> list[Any]:
     """The loop over k: load a row of columns, broadcast one number of each row, multiply and add."""
     (a_rows, a_step), (b_base, b_step) = left, right
-    word, size = ir.IntType(64), _VECTOR_BYTES // vector.count
+    word, size = ir.IntType(64), VECTOR_BYTES // vector.count
     entry = builder.block
     body = builder.append_basic_block("tile.body")
     done = builder.append_basic_block("tile.done")
@@ -294,7 +294,7 @@ def block_product_transposed(a: Any, a_column: int, b: Any, b_column: int, n: in
         n: Columns of both, a multiple of the panel's width.
         c: ``(at least n + TILE_ROWS, n)``.
     """
-    width = _VECTORS * _VECTOR_BYTES // c.itemsize
+    width = _VECTORS * VECTOR_BYTES // c.itemsize
     for q in range(0, n, width):
         for r in range(0, n, TILE_ROWS):
             tile_product_transposed(a, a_column + r, b, b_column + q, c, r, q)

@@ -11,7 +11,7 @@ from atomml.kernels.activations import LOOSE
 from atomml.kernels.compile import INNER, kernel
 from atomml.kernels.gemm import BLOCK, TILE_ROWS, block_product, block_product_onto
 from atomml.kernels.rows import copy_rows
-from atomml.potentials.dpa3.fast.bounded import slope, value, value_and_slope
+from atomml.potentials.dpa3.fast.bounded import slope, value, value_and_slope_of_block, value_of_block
 
 __all__ = ["angle_messages", "angle_messages_backward"]
 
@@ -154,20 +154,21 @@ def angle_messages(
             n_rows = min(BLOCK, angle_start[i + 1] - first)
             place = first - angle_start[i]
             _map_angles(first, place, n, n_rows, angle, cosine, is_first, panels, folded, none, mapped, y)
+            value_of_block(y, n_rows, act)
             j, k = place // n, place % n
             for r in range(n_rows):
                 row, total, w = y[r], totals[j], angle_weight[base + k]
                 for c in range(e_dim):
-                    total[c] += w * value(row[c], one, t, q, s, o)
+                    total[c] += w * row[c]
                 row, new = y[r, e_dim:], new_angle[first + r]
                 if is_first:
                     cos = cosine[first + r]
                     for c in range(a_dim):
-                        new[c] = cos * embedding[c] + residual[c] * value(row[c], one, t, q, s, o)
+                        new[c] = cos * embedding[c] + residual[c] * row[c]
                 else:
                     old = angle[first + r]
                     for c in range(a_dim):
-                        new[c] = old[c] + residual[c] * value(row[c], one, t, q, s, o)
+                        new[c] = old[c] + residual[c] * row[c]
                 k += 1
                 if k == n:
                     j, k = j + 1, 0
@@ -226,13 +227,13 @@ def angle_messages_backward(
     """
     e_dim, width = edge.shape[1], panels.shape[0] * panels.shape[2]
     a_dim = width - e_dim
-    one, t, q, s, o = act.dtype.type(1), act[0], act[1], act[2], act[3]
+    one, t, q, s = act.dtype.type(1), act[0], act[1], act[2]
     zero = one - one
     spare = most + TILE_ROWS
     rows, mapped = np.zeros((spare, e_dim), edge.dtype), np.empty((spare, 2 * width), edge.dtype)
     out, totals = np.zeros((spare, e_dim), edge.dtype), np.empty((spare, e_dim), edge.dtype)
     gathered = np.zeros((spare, 2 * width), edge.dtype)
-    y = np.empty((BLOCK, width), edge.dtype)
+    y, slopes = np.empty((BLOCK, width), edge.dtype), np.empty((BLOCK, width), edge.dtype)
     back = np.empty((BLOCK, angle_gradient.shape[1]), edge.dtype)
     for i in range(start, stop):
         base, n = bond_start[i], bond_start[i + 1] - bond_start[i]
@@ -251,20 +252,20 @@ def angle_messages_backward(
             n_rows = min(BLOCK, angle_start[i + 1] - first)
             place = first - angle_start[i]
             _map_angles(first, place, n, n_rows, angle, cosine, is_first, panels, folded, none, mapped, y)
+            value_and_slope_of_block(y, slopes, n_rows, act)
             j, k = place // n, place % n
             for r in range(n_rows):
-                row, total = y[r], totals[j]
+                row, total, bend = y[r], totals[j], slopes[r]
                 along, w, v = zero, scale[0] * angle_weight[base + j], angle_weight[base + k]
                 both = w * v
                 for c in range(e_dim):
-                    message, d = value_and_slope(row[c], one, t, q, s, o)
-                    along += total[c] * message
-                    row[c] = total[c] * both * d
+                    along += total[c] * row[c]
+                    row[c] = total[c] * both * bend[c]
                 angle_weight_gradient[base + j] += scale[0] * v * along
                 angle_weight_gradient[base + k] += w * along
-                row, gradient = y[r, e_dim:], angle_gradient[first + r]
+                row, gradient, bend = y[r, e_dim:], angle_gradient[first + r], slopes[r, e_dim:]
                 for c in range(a_dim):
-                    row[c] = gradient[c] * residual[c] * slope(row[c], one, t, q, s)
+                    row[c] = gradient[c] * residual[c] * bend[c]
                 row, one_way, other_way = y[r], gathered[j, :width], gathered[k, width:]
                 for c in range(width):
                     one_way[c] += row[c]

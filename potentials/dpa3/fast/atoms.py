@@ -21,12 +21,12 @@ def _symmetrise(vectors: Any, i: int, e_dim: int, axis: int, scale: Any, result:
     width = vectors.shape[2]
     at = 0
     for low, high in ((0, e_dim), (e_dim, width)):
+        x, y, z = vectors[i, 0, low:high], vectors[i, 1, low:high], vectors[i, 2, low:high]
         for few in range(axis):
-            for c in range(low, high):
-                total = vectors[i, 0, low + few] * vectors[i, 0, c]
-                total += vectors[i, 1, low + few] * vectors[i, 1, c]
-                total += vectors[i, 2, low + few] * vectors[i, 2, c]
-                result[row, at + c - low] = scale * total
+            a, b, d = scale * x[few], scale * y[few], scale * z[few]
+            target = result[row, at:]
+            for c in range(high - low):
+                target[c] = a * x[c] + b * y[c] + d * z[c]
             at += high - low
 
 
@@ -145,14 +145,14 @@ def _symmetrise_backward(
     at = 0
     for low, high in ((0, e_dim), (e_dim, width)):
         for few in range(axis):
+            given = gradient[row, at:]
             for a in range(3):
-                total = vectors[i, a, low] - vectors[i, a, low]
-                factor = scale * vectors[i, a, low + few]
-                for c in range(low, high):
-                    g = gradient[row, at + c - low]
-                    result[i, a, c] += factor * g
-                    total += g * vectors[i, a, c]
-                result[i, a, low + few] += scale * total
+                vector, back = vectors[i, a, low:high], result[i, a, low:high]
+                factor, total = scale * vector[few], scale - scale
+                for c in range(high - low):
+                    back[c] += factor * given[c]
+                    total += given[c] * vector[c]
+                back[few] += scale * total
             at += high - low
 
 

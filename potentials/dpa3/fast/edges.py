@@ -11,7 +11,7 @@ from atomml.kernels.activations import LOOSE
 from atomml.kernels.compile import INNER, kernel
 from atomml.kernels.gemm import BLOCK, block_product, block_product_onto
 from atomml.kernels.rows import copy_rows
-from atomml.potentials.dpa3.fast.bounded import slope, value, value_and_slope
+from atomml.potentials.dpa3.fast.bounded import value_and_slope_of_block, value_of_block
 
 __all__ = ["edge_messages", "edge_messages_backward", "edge_messages_scatter"]
 
@@ -90,7 +90,6 @@ def edge_messages(
         new_edge: ``(n_edges + spare, e)`` result.
     """
     e_dim, n_dim = edge.shape[1], node.shape[1]
-    one, t, k, s, o = act.dtype.type(1), act[0], act[1], act[2], act[3]
     width = panels.shape[0] * panels.shape[2]
     y = np.empty((BLOCK, width), edge.dtype)
     messages[start:stop] = 0
@@ -99,23 +98,24 @@ def edge_messages(
     for first in range(edge_start[start], last, BLOCK):
         n_rows = min(BLOCK, last - first)
         _mapped(first, n_rows, centre, neighbour, edge, panels, none, projected, other, y)
+        value_of_block(y, n_rows, act)
         for r in range(n_rows):
             e = first + r
             i, w = centre[e], weight[e]
             row, old, sent, message = y[r], edge[e], node[neighbour[e]], messages[i]
             for c in range(n_dim):
-                message[c] += w * value(row[c], one, t, k, s, o)
+                message[c] += w * row[c]
             for a in range(3):
-                d, vector = direction[e, a], vectors[i, a]
+                d, of_edges, of_atoms = direction[e, a], vectors[i, a], vectors[i, a, e_dim:]
                 for c in range(e_dim):
-                    vector[c] += d * old[c]
+                    of_edges[c] += d * old[c]
                 for c in range(n_dim):
-                    vector[e_dim + c] += d * sent[c]
+                    of_atoms[c] += d * sent[c]
             if width == n_dim:
                 continue
             row, new = y[r, n_dim:], new_edge[e]
             for c in range(e_dim):
-                new[c] = old[c] + residual[c] * value(row[c], one, t, k, s, o)
+                new[c] = old[c] + residual[c] * row[c]
             if bond_of[e] < 0:
                 for c in range(e_dim):
                     new[c] += rest[c]
@@ -156,27 +156,26 @@ def edge_messages_backward(
     collect; ``projected_gradient``, ``weight_gradient`` and ``direction_gradient`` are added to.
     """
     e_dim, n_dim = edge.shape[1], node.shape[1]
-    one, t, k, s, o = act.dtype.type(1), act[0], act[1], act[2], act[3]
-    zero = one - one
+    zero = act.dtype.type(0)
     width = panels.shape[0] * panels.shape[2]
-    y = np.empty((BLOCK, width), edge.dtype)
+    y, slopes = np.empty((BLOCK, width), edge.dtype), np.empty((BLOCK, width), edge.dtype)
     back = np.empty((BLOCK, e_dim), edge.dtype)
     last = edge_start[stop]
     for first in range(edge_start[start], last, BLOCK):
         n_rows = min(BLOCK, last - first)
         _mapped(first, n_rows, centre, neighbour, edge, panels, none, projected, other, y)
+        value_and_slope_of_block(y, slopes, n_rows, act)
         for r in range(n_rows):
             e = first + r
             i, w = centre[e], weight[e]
-            row, gradient, along = y[r], message_gradient[i], zero
+            row, gradient, bend, along = y[r], message_gradient[i], slopes[r], zero
             for c in range(n_dim):
-                v, d = value_and_slope(row[c], one, t, k, s, o)
-                along += gradient[c] * v
-                row[c] = gradient[c] * w * d
+                along += gradient[c] * row[c]
+                row[c] = gradient[c] * w * bend[c]
             weight_gradient[e] += along
-            row, gradient = y[r, n_dim:], edge_gradient[e]
+            row, gradient, bend = y[r, n_dim:], edge_gradient[e], slopes[r, n_dim:]
             for c in range(width - n_dim):
-                row[c] = gradient[c] * residual[c] * slope(row[c], one, t, k, s)
+                row[c] = gradient[c] * residual[c] * bend[c]
             row, at_centre = y[r], projected_gradient[i]
             for c in range(width):
                 at_centre[c] += row[c]
@@ -192,13 +191,13 @@ def edge_messages_backward(
                     row[c] += more[c]
             old, sent = edge[e], node[neighbour[e]]
             for a in range(3):
-                d, vector = direction[e, a], vector_gradient[i, a]
+                d, of_edges, of_atoms = direction[e, a], vector_gradient[i, a], vector_gradient[i, a, e_dim:]
                 along = zero
                 for c in range(e_dim):
-                    row[c] += d * vector[c]
-                    along += vector[c] * old[c]
+                    row[c] += d * of_edges[c]
+                    along += of_edges[c] * old[c]
                 for c in range(n_dim):
-                    along += vector[e_dim + c] * sent[c]
+                    along += of_atoms[c] * sent[c]
                 direction_gradient[e, a] += along
         copy_rows(back, 0, edge_gradient, first, n_rows)
 

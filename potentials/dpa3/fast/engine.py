@@ -107,8 +107,11 @@ class Run:
         )  # fmt: skip
         self.angle_levels = [self._empty(0, config.a_dim)]  # cosines stand for the first
 
-    def forwards(self, node: Array) -> None:
-        """Site energies, and everything that the way back needs, from the atoms' first features."""
+    def forwards(self, embedded: Array) -> None:
+        """Site energies, and everything that the way back needs, from the atoms' embeddings."""
+        n = self.config.n_dim
+        node, ones = self._empty(self.n_atoms, n), np.ones(n, self.dtype)
+        run_ranges(atoms.activate, self.atom_ranges, embedded, embedded, 0, n, ones, self.weights.act, node)
         self.levels, self.projected = [node], []
         self.kept: list[tuple[Array, Array, Array]] = []
         n_layers = len(self.weights.layers)

@@ -57,7 +57,7 @@ class FastDPA3:
         arena = self._arenas.pop() if self._arenas else Arena()  # one for each thread that calls at once
         try:
             run = Run(self.weights, arena, graph, model.config, rows.numpy())
-            run.forwards(model.act(model.embedded(graph, rows)).numpy())
+            run.forwards(model.embedded(graph, rows).numpy())
             site = torch.from_numpy(run.energies) + model.reference[model.config.head_index, rows]
             derivatives = run.backwards() if forces or stress else None
             features = run.levels[-1]
