@@ -206,6 +206,21 @@ class Potential(nn.Module, abc.ABC):
         """
         raise ModelError(f"{self.info.name} has no reference energies of elements that could be changed.")
 
+    def with_head(self, head: str) -> Self:
+        """This very model, which from now on answers by another of its heads.
+
+        Raises:
+            ModelError: No such head, or no heads at all (the default).
+        """
+        raise ModelError(f"{self.info.name} has one head: leave @{head} out.")
+
+    def cutoff_jump(self, cutoff: float) -> tuple[float, float]:
+        """What is left of an atom at a cutoff (Å) in parts of its whole, and how it changes there, 1/Å.
+
+        Nothing by default: energy and forces are continuous.
+        """
+        return 0.0, 0.0
+
     def build_training_path(self) -> TrainingPath | None:
         """A faster :meth:`differentiable` for training on this device; None where there is none."""
         return None

@@ -106,6 +106,7 @@ _FOREIGN_SUFFIXES = (
     ".pth",
     ".tar",
     ".model",
+    ".dp",
     ".ckpt",
     ".pkl",
     ".pickle",
@@ -135,8 +136,9 @@ def load_model(name_or_path: str | Path, dtype: str = "float32", device: str = "
 
     Args:
         name_or_path: A registered name (``atomml models list``), a checkpoint of ours, or several of them
-            separated by commas: a :class:`~atomml.committee.Committee`. ``+d3bj:pbe`` behind it adds
-            dispersion (:class:`~atomml.dispersion.Dispersed`).
+            separated by commas: a :class:`~atomml.committee.Committee`. ``@HEAD`` behind it chooses the
+            head that answers, ``+d3bj:pbe`` behind all adds dispersion
+            (:class:`~atomml.dispersion.Dispersed`).
         dtype: ``float32`` or ``float64``; torch's own default is neither read nor changed.
         device: ``cpu``, ``cuda``, ``cuda:1`` ...; ``auto`` takes a GPU if there is one.
 
@@ -155,6 +157,9 @@ def load_model(name_or_path: str | Path, dtype: str = "float32", device: str = "
         from atomml.committee import Committee
 
         return Committee([load_model(one.strip(), dtype, device) for one in name.split(",") if one.strip()])
+    inner, _, head = name.rpartition("@")
+    if inner and head and not _exists(name) and find_entry(name) is None:
+        return load_model(inner, dtype, device).with_head(head)
     entry = find_entry(name)
     if entry is not None and entry.source != "user":
         return prepare(_made(entry), dtype, device)
@@ -345,10 +350,12 @@ def _checkpoint_path(name: str) -> Path:
     """
     path = Path(name)
     if _exists(name):
-        if path.suffix.lower() in _FOREIGN_SUFFIXES:
+        suffix = path.suffix.lower()
+        if suffix in _FOREIGN_SUFFIXES:
+            peer = {".model": " mace", ".dp": " deepmd"}.get(suffix, "")
             raise CheckpointError(
                 f"{name} is another program's checkpoint, which is never loaded as it is: turn it into a "
-                f"safe file with atomml convert{' mace' if path.suffix.lower() == '.model' else ''}."
+                f"safe file with atomml convert{peer}."
             )
         return path
     raise _unknown(name)

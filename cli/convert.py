@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run"]
 
-_PEERS = ("chgnet", "mace")
+_PEERS = ("chgnet", "mace", "deepmd")
 
 
 def run(name: str, argv: Sequence[str]) -> int:
@@ -25,7 +25,7 @@ def run(name: str, argv: Sequence[str]) -> int:
     parser.add_argument("peer", metavar="PEER", help=f"whose file it is: {', '.join(_PEERS)}")
     parser.add_argument("file", metavar="FILE", help="a file, or for chgnet a published version (0.3.0)")
     parser.add_argument("--to", metavar="M.safetensors", help="what to write")
-    parser.add_argument("--head", metavar="NAME", help="which head of a file with several answers")
+    parser.add_argument("--head", metavar="NAME", help="which head or branch of a file with several answers")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     parser.add_argument("--quiet", action="store_true", help="say nothing")
     parser.add_argument("--debug", action="store_true", help="show where an error was raised")
@@ -55,6 +55,10 @@ def _read(peer: str, file: str, head: str | None) -> Potential:
         from atomml.potentials.mace.pickled import convert_mace
 
         return convert_mace(file, head)
+    if peer == "deepmd":
+        from atomml.potentials.dpa3.deepmd_files import convert_deepmd
+
+        return convert_deepmd(file, head)
     if head is not None:
         raise OptionError("CHGNet has one head: leave --head out.")
     from atomml.potentials.chgnet import load_published

@@ -79,7 +79,8 @@ class Vectors:
     def exponential(self, x: Any) -> Any:
         """``exp(x)`` of each, clipped to the normal range.
 
-        The series is that of :func:`~atomml.kernels.activations.exponential`. The polynomial is summed in pairs, so that fewer operations wait for each other.
+        The series is that of :func:`~atomml.kernels.activations.exponential`, summed in pairs, so that fewer
+        operations wait for each other.
         """
         builder, constant = self.builder, self.constant
         limit, n_terms = (87.0, 8) if self.single else (700.0, 14)

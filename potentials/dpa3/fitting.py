@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from atomml.potentials.dpa3.layers import Affine, activation
 
-__all__ = ["FittingNet"]
+__all__ = ["FittingLayer", "FittingNet"]
 
 
 class FittingLayer(Affine):

@@ -62,6 +62,12 @@ class Affine(nn.Module):
         self.weight = nn.Parameter(torch.randn(n_in, n_out) / math.sqrt(n_in + n_out))
         self.bias = nn.Parameter(torch.randn(n_out)) if bias else None
 
+    @property
+    def offset(self) -> Tensor:
+        """The bias, where there must be one."""
+        assert self.bias is not None
+        return self.bias
+
     def forward(self, x: Tensor) -> Tensor:
         """``(..., n_in)`` to ``(..., n_out)``."""
         y = x @ self.weight

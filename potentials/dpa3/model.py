@@ -20,7 +20,7 @@ from atomml.potentials.dpa3.config import DPA3Config
 from atomml.potentials.dpa3.fitting import FittingNet
 from atomml.potentials.dpa3.layers import Affine, activation
 from atomml.potentials.dpa3.repflow import RepFlow
-from atomml.potentials.dpa3.surroundings import Surroundings
+from atomml.potentials.dpa3.surroundings import Surroundings, rest_of_switch
 
 __all__ = ["CITATION", "DPA3", "HIGHEST_CHARGE", "HIGHEST_SPIN"]
 
@@ -165,6 +165,13 @@ class DPA3(Potential):
         """Add to the constant energies of the chosen branch, eV by atomic number."""
         for number, shift in shifts.items():
             self.reference[self.config.head_index, self.config.elements.index(number)] += shift
+
+    def cutoff_jump(self, cutoff: float) -> tuple[float, float]:
+        """What the exponential switch leaves at a cutoff; the polynomial one leaves nothing."""
+        if not self.config.use_exp_switch:
+            return 0.0, 0.0
+        start = self.config.e_rcut_smth if cutoff == self.config.e_rcut else self.config.a_rcut_smth
+        return rest_of_switch(start, cutoff)
 
     def build_fast_path(self) -> FastPath | None:
         """Fused kernels on the CPU; elsewhere the plain path is all there is."""

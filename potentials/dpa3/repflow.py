@@ -106,7 +106,7 @@ class RepFlow(nn.Module):
 
     def _symmetrised(self, node: Tensor, edge: Tensor, around: Surroundings) -> Tensor:
         """Products of features weighted with directions, by all of which no rotation shows."""
-        total = self.node_sym.bias
+        total = self.node_sym.offset
         for features, weight in zip(
             (edge, gather(node, around.neighbour)), self.node_sym.parts(), strict=True
         ):
@@ -119,7 +119,7 @@ class RepFlow(nn.Module):
     def _edge_input(self, joined: JoinedAffine, node: Tensor, edge: Tensor, around: Surroundings) -> Tensor:
         """An affine map of both atoms and the edge between them."""
         at_centre, at_neighbour, on_edge = joined.parts()
-        mapped = edge @ on_edge + joined.bias
+        mapped = edge @ on_edge + joined.offset
         mapped = mapped + gather(node @ at_centre, around.centre)
         return mapped + gather(node @ at_neighbour, around.neighbour)
 
@@ -137,7 +137,7 @@ class RepFlow(nn.Module):
         """An affine map of an angle, its atom and both of its bonds."""
         node, bond = seen
         on_angle, at_atom, on_second, on_first = joined.parts()
-        mapped = angle @ on_angle + joined.bias
+        mapped = angle @ on_angle + joined.offset
         mapped = mapped + gather(bond @ on_first + gather(node @ at_atom, around.bond_atom), around.first)
         return mapped + gather(bond @ on_second, around.second)
 

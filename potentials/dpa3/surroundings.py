@@ -12,7 +12,7 @@ from atomml.errors import ModelError
 from atomml.graph.atom_graph import AtomGraph
 from atomml.potentials.dpa3.config import DPA3Config
 
-__all__ = ["Surroundings", "switch"]
+__all__ = ["Surroundings", "rest_of_switch", "switch"]
 
 COSINE_SHRINK = 1 - 1e-6
 LENGTH_PROTECTION = 1e-6
@@ -31,6 +31,12 @@ def switch(distance: Tensor, start: float, cutoff: float, exponential: bool) -> 
         u = ((distance - start) / (cutoff - start)).clamp(0, 1)
         value = 1 - u**3 * (10 - 15 * u + 6 * u**2)
     return torch.where(distance < cutoff, value, torch.zeros_like(value))
+
+
+def rest_of_switch(start: float, cutoff: float) -> tuple[float, float]:
+    """The exponential switch just inside its cutoff, and its slope, 1/Å."""
+    inner = math.exp(20 / start * (cutoff - start))
+    return math.exp(-inner), -20 / start * inner * math.exp(-inner)
 
 
 @dataclass(frozen=True)

@@ -56,7 +56,7 @@ def golden(name: str) -> tuple[DPA3, dict[str, Any]]:
     return from_deepmd(branches_of(name, shapes, float(answers["factor"])), name, name), answers
 
 
-SLOW = {"dpa-3.1-3m", "example-dynamic"}
+SLOW = {"example-dynamic", "sequential"}
 NAMES = [pytest.param(name, marks=pytest.mark.slow if name in SLOW else ()) for name in CASES]
 
 

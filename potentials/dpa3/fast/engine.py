@@ -112,7 +112,8 @@ class Run:
         n = self.config.n_dim
         node, ones = self._empty(self.n_atoms, n), np.ones(n, self.dtype)
         run_ranges(atoms.activate, self.atom_ranges, embedded, embedded, 0, n, ones, self.weights.act, node)
-        self.levels, self.projected = [node], []
+        self.levels = [node]
+        self.projected: list[Array] = []
         self.kept: list[tuple[Array, Array, Array]] = []
         n_layers = len(self.weights.layers)
         for number, layer in enumerate(self.weights.layers):

@@ -13,6 +13,7 @@ from torch import Tensor
 from atomml.kernels.gemm import pack_panels
 from atomml.potentials.dpa3.config import DPA3Config
 from atomml.potentials.dpa3.fast.bounded import bounded_parameters
+from atomml.potentials.dpa3.fitting import FittingLayer
 from atomml.potentials.dpa3.model import DPA3
 from atomml.potentials.dpa3.repflow import RepFlow, Residual
 
@@ -95,32 +96,18 @@ def fold(model: DPA3) -> FoldedWeights:
     act, fitting_act = (bounded_parameters(a, dtype) for a in (config.activation, config.fitting_activation))
     assert act is not None
     assert fitting_act is not None
-    assert model.edge_embedding.bias is not None
     embedding = model.angle_embedding.weight[0]
-    edge = torch.stack([model.edge_embedding.weight[0], model.edge_embedding.bias])
+    edge = torch.stack([model.edge_embedding.weight[0], model.edge_embedding.offset])
     layers = [
         _layer(layer, config, embedding, len(model.layers) - 1 - number)
         for number, layer in enumerate(model.layers)
         if isinstance(layer, RepFlow)
     ]
-    case = model.case[config.head_index].to(model.dtype)
-    n_inputs = config.descriptor_width
-    fitting = []
-    for layer in model.fitting.layers:
-        bias = layer.bias + case @ layer.weight[n_inputs:] if len(fitting) == 0 else layer.bias
-        weight = layer.weight[:n_inputs] if len(fitting) == 0 else layer.weight
-        step = torch.ones_like(bias) if layer.step is None else layer.step
-        n = len(bias)
-        folded = FittingLayerWeights(
-            _panels(weight), _padded(bias), _panels(weight.T), _numpy(step), layer.copies, n
-        )
-        fitting.append(folded)
-    assert model.fitting.last.bias is not None
     return FoldedWeights(
         layers=layers,
-        fitting=fitting,
+        fitting=_fitting(model),
         last=_numpy(model.fitting.last.weight[:, 0]),
-        last_bias=float(model.fitting.last.bias),
+        last_bias=float(model.fitting.last.offset),
         edge_embedding=_numpy(edge),
         angle_embedding=_numpy(embedding),
         act=act,
@@ -130,12 +117,25 @@ def fold(model: DPA3) -> FoldedWeights:
     )
 
 
+def _fitting(model: DPA3) -> list[FittingLayerWeights]:
+    """The layers of the fitting net; the data set's vector is the same for all atoms, and so a bias."""
+    case, n_inputs = model.case[model.config.head_index].to(model.dtype), model.config.descriptor_width
+    found: list[FittingLayerWeights] = []
+    for layer in model.fitting.layers:
+        assert isinstance(layer, FittingLayer)
+        weight: Tensor = layer.weight
+        bias = layer.offset
+        if not found:
+            weight, bias = weight[:n_inputs], bias + case @ weight[n_inputs:]
+        step = _numpy(torch.ones_like(bias) if layer.step is None else layer.step)
+        folded = (_panels(weight), _padded(bias), _panels(weight.T), step)
+        found.append(FittingLayerWeights(*folded, layer.copies, len(bias)))
+    return found
+
+
 def _layer(layer: RepFlow, config: DPA3Config, embedding: Tensor, above: int) -> FoldedLayer:
     """One layer, with as many above it."""
     n, e = config.n_dim, config.e_dim
-    biases = (layer.node_edge.bias, layer.edge_self.bias, layer.edge_angle.bias, layer.angle_self.bias)
-    assert all(bias is not None for bias in biases)
-    assert layer.node_self.bias is not None
     message, own = layer.node_edge.parts(), layer.edge_self.parts()
     at_centre, at_neighbour = (torch.cat([message[k], own[k]], dim=1) for k in (0, 1))
     on_edge = message[2] if above == 0 else torch.cat([message[2], own[2]], dim=1)
@@ -149,10 +149,10 @@ def _layer(layer: RepFlow, config: DPA3Config, embedding: Tensor, above: int) ->
     )
     project = torch.cat([at_centre, at_neighbour, at_atom_seen, layer.node_self.weight], dim=1)
     none = torch.zeros(n + e, dtype=project.dtype)
-    bias = torch.cat([biases[0], biases[1], none, biases[2], biases[3], layer.node_self.bias])
-    edge_residual = _residual(layer.edge_residual, e, 2)
-    assert layer.edge_angle_out.bias is not None
-    assert layer.node_sym.bias is not None
+    at_both, at_angles = (layer.node_edge, layer.edge_self), (layer.edge_angle, layer.angle_self)
+    biases = [*(one.offset for one in at_both), none, *(one.offset for one in at_angles)]
+    bias = torch.cat([*biases, layer.node_self.offset])
+    edge_residual = _residual(layer.edge_residual, e, 2, project.dtype)
     return FoldedLayer(
         project=_panels(project),
         project_bias=_numpy(bias),
@@ -165,15 +165,15 @@ def _layer(layer: RepFlow, config: DPA3Config, embedding: Tensor, above: int) ->
         bond=_panels(bond),
         bond_back=_panels(bond.T),
         out=_panels(layer.edge_angle_out.weight),
-        out_bias=_numpy(layer.edge_angle_out.bias),
+        out_bias=_numpy(layer.edge_angle_out.offset),
         out_back=_panels(layer.edge_angle_out.weight.T),
         sym=_panels(layer.node_sym.weight),
-        sym_bias=_numpy(layer.node_sym.bias),
+        sym_bias=_numpy(layer.node_sym.offset),
         sym_back=_panels(layer.node_sym.weight.T),
-        node_residual=_numpy(_residual(layer.node_residual, n, 3)),
+        node_residual=_numpy(_residual(layer.node_residual, n, 3, project.dtype)),
         edge_residual=_numpy(edge_residual),
-        angle_residual=_numpy(_residual(layer.angle_residual, config.a_dim, 1)),
-        rest=_numpy(edge_residual[1] * layer.act(layer.edge_angle_out.bias)),
+        angle_residual=_numpy(_residual(layer.angle_residual, config.a_dim, 1, project.dtype)),
+        rest=_numpy(edge_residual[1] * layer.act(layer.edge_angle_out.offset)),
     )
 
 
@@ -185,11 +185,11 @@ def _seen(compress: Any, weight: Tensor, width: int) -> Tensor:
     return torch.cat([weight, weight.new_zeros(width - len(weight), weight.shape[1])])
 
 
-def _residual(residual: Residual, width: int, n_updates: int) -> Tensor:
+def _residual(residual: Residual, width: int, n_updates: int, dtype: torch.dtype) -> Tensor:
     """The weight of each update, ``(n_updates, width)``."""
     if residual.style == "res_residual":
         return torch.stack(list(residual.weights))
-    return torch.full((n_updates, width), n_updates**-0.5)
+    return torch.full((n_updates, width), n_updates**-0.5, dtype=dtype)
 
 
 def _panels(matrix: Tensor) -> Array:
