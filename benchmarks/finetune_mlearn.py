@@ -22,7 +22,7 @@ QSNAP = {"Si": (3.8, 116.0), "Mo": (2.8, 184.0), "Li": (0.73, 33.0)}
 """Test MAE of the qSNAP potentials published with the data: meV/atom, meV/Å."""
 
 RECIPES: dict[str, dict[str, str]] = {
-    "Si": {"group_weights": "Surface=4"},  # 12 of 214 cells, and small ones
+    "Si": {"group_weights": "Surface=4", "batch_size": "2"},  # 12 of 214 cells, and small ones
     "Mo": {},
     "Li": {"energy_weight": "10:100@0.6"},  # forces are small there
 }

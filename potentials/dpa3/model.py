@@ -5,6 +5,7 @@ Zhang et al., "A graph neural network for the era of large atomistic models", ar
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -13,7 +14,7 @@ from torch import Tensor, nn
 
 from atomml.errors import ModelError
 from atomml.graph.atom_graph import AtomGraph
-from atomml.model import Energies, FastPath, ModelInfo, Potential
+from atomml.model import Energies, FastPath, ModelInfo, Potential, Prediction
 from atomml.nn import segment_sum
 from atomml.nn.segment import gather
 from atomml.potentials.dpa3.config import DPA3Config
@@ -23,6 +24,8 @@ from atomml.potentials.dpa3.repflow import RepFlow
 from atomml.potentials.dpa3.surroundings import Surroundings, rest_of_switch
 
 __all__ = ["CITATION", "DPA3", "HIGHEST_CHARGE", "HIGHEST_SPIN"]
+
+logger = logging.getLogger(__name__)
 
 CITATION = "Zhang et al., arXiv:2506.01686"
 
@@ -75,6 +78,7 @@ class DPA3(Potential):
     def __init__(self, config: DPA3Config, info: ModelInfo) -> None:
         super().__init__(info)
         self.config = config
+        self._said_cut = False
         n_types, n_heads = len(config.elements), len(config.heads)
         self.act = activation(config.activation)
         self.embedding = nn.Parameter(torch.randn(n_types, config.n_dim) / (n_types + config.n_dim) ** 0.5)
@@ -172,6 +176,30 @@ class DPA3(Potential):
             return 0.0, 0.0
         start = self.config.e_rcut_smth if cutoff == self.config.e_rcut else self.config.a_rcut_smth
         return rest_of_switch(start, cutoff)
+
+    def predict(self, graph: AtomGraph, **wanted: Any) -> Prediction:
+        """As of any potential; says once where DeePMD-kit's fixed selection would cut neighbours off."""
+        if not self.config.use_dynamic_sel and not self._said_cut:
+            self._warn_of_cut_neighbours(graph)
+        return super().predict(graph, **wanted)
+
+    def _warn_of_cut_neighbours(self, graph: AtomGraph) -> None:
+        config = self.config
+        lengths = torch.linalg.vector_norm(graph.edge_vectors().detach(), dim=1)
+        for cutoff, kept in ((config.e_rcut, config.e_sel), (config.a_rcut, config.a_sel)):
+            counts = torch.bincount(graph.edge_index[0, lengths < cutoff], minlength=graph.n_atoms)
+            if len(counts) and int(counts.max()) > kept:
+                self._said_cut = True
+                logger.warning(
+                    "Atom %d has %d neighbours within %g Å: with the fixed selection of %s DeePMD-kit would keep "
+                    "the nearest %d; here all of them count.",
+                    int(counts.argmax()),
+                    int(counts.max()),
+                    cutoff,
+                    self.info.name,
+                    kept,
+                )
+                return
 
     def build_fast_path(self) -> FastPath | None:
         """Fused kernels on the CPU; elsewhere the plain path is all there is."""

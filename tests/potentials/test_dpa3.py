@@ -178,6 +178,19 @@ def test_the_energy_jumps_by_what_the_switch_leaves() -> None:
     assert jump / before == pytest.approx(left / inside, rel=0.02)
 
 
+def test_a_fixed_selection_cuts_nothing_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    """The sums are divided by other numbers than those of the dynamic selection, that is all."""
+    fixed = small(use_dynamic_sel=False, e_sel=20, a_sel=10)
+    dynamic = small(e_sel=200, a_sel=100)
+    graph = build_graph(crystals()[0], 4.5, 3.5)
+    with caplog.at_level("WARNING"):
+        answers = [model.predict(graph) for model in (fixed, fixed, dynamic)]
+    torch.testing.assert_close(answers[0].energy, answers[2].energy, rtol=0, atol=1e-12)
+    torch.testing.assert_close(answers[0].forces, answers[2].forces, rtol=0, atol=1e-12)
+    assert len(caplog.records) == 1
+    assert "nearest 20" in caplog.text
+
+
 def test_branches_answer_differently_and_one_must_be_chosen() -> None:
     model = small(dim_case_embd=3, heads=["pbe", "r2scan"], head=None)
     atoms = crystals()[0]
