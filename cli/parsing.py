@@ -66,7 +66,11 @@ def add_flags(parser: Parser, specs: Mapping[str, OptionSpec], title: str) -> No
 
 
 def resolve_flags(
-    specs: Mapping[str, OptionSpec], found: argparse.Namespace, command: str, extra: Iterable[str] = ()
+    specs: Mapping[str, OptionSpec],
+    found: argparse.Namespace,
+    command: str,
+    extra: Iterable[str] = (),
+    weakest: Iterable[tuple[str, dict[str, Any]]] = (),
 ) -> dict[str, Any]:
     """Every option's value, after ``--config``, ``--set`` and flags.
 
@@ -75,6 +79,7 @@ def resolve_flags(
         found: What was parsed; holds ``config`` and ``set`` beside the flags.
         command: The command, which a run folder's own ``config.yaml`` names.
         extra: Keys of the configuration that are no options, such as ``structures``; left out here.
+        weakest: Values that all others stand above, with where they are from.
 
     Raises:
         OptionError: As :func:`atomml.config.resolve`.
@@ -86,7 +91,7 @@ def resolve_flags(
     ]
     given = {name: value for name, value in vars(found).items() if name in specs}
     flags = [(specs[name].flag, {name: value}) for name, value in given.items()]
-    return resolve(specs, [*layers, *flags])
+    return resolve(specs, [*weakest, *layers, *flags])
 
 
 def layers_of(found: argparse.Namespace, command: str) -> list[tuple[str, dict[str, Any]]]:

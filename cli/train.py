@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atomml.cli.parsing import Parser, add_flags, layers_of, resolve_flags
 from atomml.cli.workflow import add_control_flags, set_threads
 from atomml.config import OptionSpec, option_specs
 from atomml.errors import OptionError
 from atomml.workflows.inputs import DEFAULT_MODEL
+
+if TYPE_CHECKING:
+    from atomml.workflows.deepmd_input import DeepMDInput
 
 __all__ = ["run"]
 
@@ -27,8 +30,10 @@ def run(name: str, argv: Sequence[str]) -> int:
         if found.config is not None:
             raise OptionError("atomml train takes one configuration: name it once, without --config.")
         found.config = found.configuration
-    values = resolve_flags(specs, found, name, extra=_NOT_OPTIONS)
-    given = _given(found, name)
+    brought = _from_deepmd(found)
+    weakest = [(found.from_deepmd, brought.options)] if brought is not None else []
+    values = resolve_flags(specs, found, name, extra=_NOT_OPTIONS, weakest=weakest)
+    given = _given(found, name, brought)
     threads = given.pop("threads", None)
     set_threads(None if threads is None else int(threads))
     if found.dry_run:
@@ -58,6 +63,11 @@ def _parser(name: str, specs: dict[str, OptionSpec]) -> Parser:
         )
         parser.add_argument(
             "configuration", nargs="?", metavar="CONFIG", help="YAML file with model, files and options"
+        )
+        parser.add_argument(
+            "--from-deepmd",
+            metavar="INPUT",
+            help="model, data, learning rate and loss of DeePMD-kit's input.json",
         )
     else:
         parser = Parser(
@@ -91,9 +101,25 @@ def _parser(name: str, specs: dict[str, OptionSpec]) -> Parser:
     return parser
 
 
-def _given(found: argparse.Namespace, name: str) -> dict[str, Any]:
-    """Model, files and folder: flags over ``--set`` over the configuration."""
+def _from_deepmd(found: argparse.Namespace) -> DeepMDInput | None:
+    """What ``--from-deepmd`` names; options that have no counterpart are said."""
+    if getattr(found, "from_deepmd", None) is None:
+        return None
+    from atomml.workflows.deepmd_input import read_deepmd_input
+
+    brought = read_deepmd_input(found.from_deepmd)
+    if brought.not_taken and not found.quiet and not found.json:
+        from atomml.cli.display import say
+
+        say(f"Not taken from {found.from_deepmd}: {', '.join(brought.not_taken)}.")
+    return brought
+
+
+def _given(found: argparse.Namespace, name: str, brought: DeepMDInput | None) -> dict[str, Any]:
+    """Model, files and folder: flags over ``--set`` over the configuration over DeePMD-kit's input."""
     given: dict[str, Any] = {}
+    if brought is not None:
+        given = {"model": brought.model, "train": brought.train, "valid": brought.valid}
     for _, layer in layers_of(found, name):
         given |= {key: layer[key] for key in ("model", "out", "threads", *_FILES) if key in layer}
     flags = vars(found)

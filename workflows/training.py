@@ -29,6 +29,7 @@ class TrainingOptions(LabelKeys):
     """Options that training and fine-tuning share; each field's help, unit and range are its metadata."""
 
     epochs: int = option(100, "passes over the training set", minimum=1)
+    max_steps: int = option(0, "steps at which it ends, if that is sooner; 0 for no such limit", minimum=0)
     max_time: str | None = option(
         None, "limit of computing time (90s, 15m, 2h), turned into a number of steps at the start"
     )
@@ -37,9 +38,12 @@ class TrainingOptions(LabelKeys):
         "soap", "optimiser; adamw wants a lower learning rate, such as 0.002", choices=("soap", "adamw")
     )
     learning_rate: float = option(5e-3, "learning rate after the warm-up", above=0.0)
-    schedule: str = option("cosine", "learning rate", choices=("cosine", "plateau", "constant"))
+    schedule: str = option(
+        "cosine", "learning rate", choices=("cosine", "exponential", "plateau", "constant")
+    )
     warmup: int = option(20, "steps in which the learning rate rises", minimum=0)
     final_rate: float = option(0.01, "last learning rate over the first", minimum=0.0, maximum=1.0)
+    decay_steps: int = option(1, "steps of equal rate in an exponential fall", minimum=1)
     plateau_patience: int = option(5, "validations without a better one before plateau acts", minimum=1)
     plateau_decay: float = option(0.5, "factor on the learning rate then", above=0.0, maximum=1.0)
     weight_decay: float = option(0.0, "decoupled weight decay", minimum=0.0)
@@ -47,7 +51,7 @@ class TrainingOptions(LabelKeys):
     ema: float = option(
         0.99, "decay of the moving average of the weights; 0 for none", minimum=0.0, maximum=1.0
     )
-    loss: str = option("huber", "loss", choices=("mse", "l1", "huber", "conditional-huber"))
+    loss: str = option("huber", "loss", choices=("mse", "l1", "huber", "conditional-huber", "deepmd"))
     huber_delta: float = option(
         0.01, "where Huber's loss becomes linear, in eV/atom, eV/Å, eV/Å³, μB", above=0.0
     )

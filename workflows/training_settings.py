@@ -60,7 +60,7 @@ def train_settings(options: TrainingOptions, loss: Loss, layer_decay: float) -> 
         batch_size=options.batch_size,
         limits=Limits(options.max_atoms, options.max_edges),
         rate=options.learning_rate,
-        schedule=LearningRate(options.schedule, options.warmup, options.final_rate),
+        schedule=LearningRate(options.schedule, options.warmup, options.final_rate, options.decay_steps),
         plateau_patience=options.plateau_patience,
         plateau_decay=options.plateau_decay,
         optimiser=options.optimiser,
@@ -73,6 +73,7 @@ def train_settings(options: TrainingOptions, loss: Loss, layer_decay: float) -> 
         patience=options.patience,
         save_every=options.save_every,
         max_time_s=seconds,
+        max_steps=options.max_steps,
     )
 
 

@@ -20,8 +20,9 @@ from atomml.train.weights import WeightSchedule
 
 __all__ = ["KINDS", "Errors", "Loss", "Targets", "conditional_delta", "point_loss"]
 
-KINDS = ("mse", "l1", "huber", "conditional-huber")
-"""Square, absolute value, Huber's function, and that with a threshold that falls for large forces."""
+KINDS = ("mse", "l1", "huber", "conditional-huber", "deepmd")
+"""Square, absolute value, Huber's function, that with a threshold that falls for large forces, and squares as
+DeePMD-kit weights them: of energies and virials of the whole structure, over its number of atoms."""
 
 _LEVELS = ((100.0, 1.0), (200.0, 0.7), (300.0, 0.4), (float("inf"), 0.1))
 """Upper bound of a label's force (eV/Å) and the factor on Huber's threshold below it.
@@ -139,6 +140,8 @@ class Loss:
             if name == "forces" and self.kind == "conditional-huber":
                 delta = (self.delta * conditional_delta(label)).expand_as(label)[mask]
             points = point_loss(self.kind, difference, delta)
+            if self.kind == "deepmd":
+                points = points * _extent(name, graph, label)[mask]
             total = total + self.weights[name].at(progress) * (weight * points).sum() / counts[name]
         return total, errors
 
@@ -156,6 +159,15 @@ def _difference(
     return (difference / sizes[mask] if name == "energy" else difference), weight
 
 
+def _extent(name: str, graph: AtomGraph, label: Tensor) -> Tensor:
+    """What makes of a square per atom, or per volume, that of a whole structure over its atoms' number."""
+    sizes = graph.atoms_per_graph().double()
+    extent = {"energy": sizes, "stress": graph.volumes().double() ** 2 / sizes}.get(name)
+    if extent is None:
+        return torch.ones_like(label)
+    return extent.reshape(-1, *[1] * (label.ndim - 1)).expand_as(label)
+
+
 def point_loss(kind: str, difference: Tensor, delta: float | Tensor) -> Tensor:
     """The loss of each difference ``d``: ``d²``, ``|d|``, or Huber's function.
 
@@ -166,7 +178,7 @@ def point_loss(kind: str, difference: Tensor, delta: float | Tensor) -> Tensor:
         difference: Any shape.
         delta: Huber's threshold, a number or one for each difference.
     """
-    if kind == "mse":
+    if kind in ("mse", "deepmd"):
         return difference.square()
     size = difference.abs()
     if kind == "l1":

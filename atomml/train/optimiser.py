@@ -13,6 +13,7 @@ from torch import nn
 from atomml.errors import OptionError
 from atomml.model import Potential
 from atomml.train.soap import SOAP
+from atomml.train.weights import fallen
 
 __all__ = ["OPTIMISERS", "LearningRate", "Plateau", "freeze", "make_optimiser", "set_rate"]
 
@@ -25,14 +26,16 @@ class LearningRate:
     """A factor on the learning rate for each step.
 
     Attributes:
-        schedule: ``cosine``, ``plateau`` or ``constant``.
+        schedule: ``cosine``, ``exponential``, ``plateau`` or ``constant``.
         warmup: Steps in which the factor rises linearly from zero.
-        final: Factor at the end of the cosine, and the smallest on a plateau.
+        final: Factor at the end of the cosine or exponential, and the smallest on a plateau.
+        stair: Steps of equal rate in an exponential fall.
     """
 
     schedule: str
     warmup: int
     final: float
+    stair: int = 1
 
     def factor(self, step: int, n_steps: int, plateau: float = 1.0) -> float:
         """The factor for step ``step`` (from 0) of ``n_steps``.
@@ -46,6 +49,8 @@ class LearningRate:
             length = max(n_steps - 1 - self.warmup, 1)
             x = min((step - self.warmup) / length, 1.0)
             return self.final + (1 - self.final) * 0.5 * (1 + math.cos(math.pi * x))
+        if self.schedule == "exponential":  # from the start, as weights that follow it do
+            return fallen(step / max(n_steps, 1), self.final, n_steps / self.stair)
         return plateau if self.schedule == "plateau" else 1.0
 
 

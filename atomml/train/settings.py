@@ -18,6 +18,7 @@ class TrainSettings:
     Attributes:
         loss: What is minimised.
         epochs: Passes over the data at which it ends.
+        max_steps: Steps at which it ends, if that is sooner; 0 for no such limit.
         batch_size: Structures in a step's batch, over all processes.
         limits: Largest part of a batch that is computed at once.
         rate: Learning rate of the last block.
@@ -54,3 +55,4 @@ class TrainSettings:
     patience: int = 0
     save_every: int = 50
     max_time_s: float | None = None
+    max_steps: int = 0

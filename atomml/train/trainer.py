@@ -133,7 +133,9 @@ class Trainer:
         self.gradients = Gradients(model, settings.loss, processes, settings.limits, self.hooks.warn)
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         limits = settings.limits
-        self.progress = Progress(settings.epochs * self.order.n_batches, limits.max_atoms, limits.max_edges)
+        n_steps = settings.epochs * self.order.n_batches
+        n_steps = min(n_steps, settings.max_steps) if settings.max_steps else n_steps
+        self.progress = Progress(n_steps, limits.max_atoms, limits.max_edges)
 
     def run(self, *, resume: bool = False) -> Progress:
         """Train to the end, or to the step after a signal.

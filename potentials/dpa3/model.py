@@ -191,8 +191,8 @@ class DPA3(Potential):
             if len(counts) and int(counts.max()) > kept:
                 self._said_cut = True
                 logger.warning(
-                    "Atom %d has %d neighbours within %g Å: with the fixed selection of %s DeePMD-kit would keep "
-                    "the nearest %d; here all of them count.",
+                    "Atom %d has %d neighbours within %g Å: with the fixed selection of %s DeePMD-kit would "
+                    "keep the nearest %d; here all of them count.",
                     int(counts.argmax()),
                     int(counts.max()),
                     cutoff,

@@ -202,3 +202,37 @@ def test_weight_schedules(text: str | float, at_quarter: float, at_end: float) -
 def test_weights_that_are_none_are_refused(text: str) -> None:
     with pytest.raises(OptionError, match="energy_weight"):
         WeightSchedule.parse(text, "energy_weight")
+
+
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        # energies of the whole structures are off by 1 and 3, over 2 atoms and 1, with weights 1 and 2
+        ({"energy": 1}, (1 / 2 + 2 * 9 / 1) / 2),
+        ({"forces": 1}, 5 / 6),
+        # a virial is minus a stress times the volume, here 1: 0.09 over 2 atoms
+        ({"stress": 1}, 0.045),
+    ],
+)
+def test_squares_as_deepmd_kit_weights_them(
+    case: tuple[Prediction, AtomGraph, Targets], weights: dict[str, float], expected: float
+) -> None:
+    prediction, graph, targets = case
+    loss, _ = loss_of("deepmd", **weights)(prediction, graph, targets, targets.counts())
+    assert float(loss) == pytest.approx(expected, rel=1e-12)
+
+
+def test_a_weight_follows_an_exponential_in_stairs() -> None:
+    """DeePMD-kit: limit + (start - limit) lr / lr_0, where the rate falls each ``decay_steps`` steps."""
+    weight = WeightSchedule.parse("0.2:20~0.01/10", "energy_weight")
+    for step in range(0, 1001, 7):
+        rate = 0.01 ** ((step // 100) * 100 / 1000)
+        assert weight.at(step / 1000) == pytest.approx(20 + (0.2 - 20) * rate, rel=1e-9)
+    smooth = WeightSchedule.parse("1:3~0.25", "energy_weight")
+    assert smooth.at(0.5) == pytest.approx(3 - 2 * 0.5)
+
+
+@pytest.mark.parametrize("text", ["1:2~0", "1:2~2", "1:2~x", "-1:2~0.5", "1:2~0.5/-3", "1~0.5"])
+def test_falls_that_are_none_are_refused(text: str) -> None:
+    with pytest.raises(OptionError, match="energy_weight"):
+        WeightSchedule.parse(text, "energy_weight")

@@ -25,6 +25,13 @@ from atomml.train.optimiser import (
 )
 
 
+def test_an_exponential_falls_in_stairs_to_its_end() -> None:
+    rate = LearningRate("exponential", 0, 0.001, stair=50)
+    for step in range(0, 200, 3):
+        assert rate.factor(step, 200) == pytest.approx(0.001 ** (step // 50 * 50 / 200), rel=1e-9)
+    assert LearningRate("exponential", 0, 0.01).factor(100, 200) == pytest.approx(0.1)
+
+
 def test_cosine_after_a_warm_up() -> None:
     rate = LearningRate("cosine", 4, 0.1)
     assert [rate.factor(step, 105) for step in range(4)] == pytest.approx([0.2, 0.4, 0.6, 0.8])
