@@ -100,8 +100,8 @@ def _plain(file: Path) -> Any:
         else:
             import yaml
 
-            with file.open("rb") as stream:
-                tree = yaml.load(stream, getattr(yaml, "CSafeLoader", yaml.SafeLoader))
+            with file.open("rb") as stream:  # the loader in C, where there is one: models are large
+                tree = getattr(yaml, "CSafeLoader", yaml.SafeLoader)(stream).get_single_data()
         return _with_variables(tree, _array)
     except (ValueError, TypeError, KeyError, RecursionError, UnicodeDecodeError) as error:
         raise CheckpointError(f"{file} is damaged: {str(error).splitlines()[0]}.") from error
