@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from atomml.errors import ModelError, RunFailedError
 from atomml.graph.atom_graph import AtomGraph
+from atomml.heads import Heads
 
 logger = logging.getLogger(__name__)
 
@@ -123,7 +124,7 @@ TrainingPath = Callable[["Potential", AtomGraph, bool, bool], Prediction]
 model's weights as they are at the call, and to nothing else; differentiable once."""
 
 
-class Potential(nn.Module, abc.ABC):
+class Potential(nn.Module, Heads, abc.ABC):
     """Energy of a structure; forces and stress follow by differentiation.
 
     A subclass implements :meth:`energies` in differentiable torch, sets ``info``, and
@@ -205,14 +206,6 @@ class Potential(nn.Module, abc.ABC):
             ModelError: The model has no constant energies (the default).
         """
         raise ModelError(f"{self.info.name} has no reference energies of elements that could be changed.")
-
-    def with_head(self, head: str) -> Self:
-        """This very model, which from now on answers by another of its heads.
-
-        Raises:
-            ModelError: No such head, or no heads at all (the default).
-        """
-        raise ModelError(f"{self.info.name} has one head: leave @{head} out.")
 
     def cutoff_jump(self, cutoff: float) -> tuple[float, float]:
         """What is left of an atom at a cutoff (Å) in parts of its whole, and how it changes there, 1/Å.

@@ -8,15 +8,19 @@ from pathlib import Path
 from typing import Any
 
 from atomml.errors import FileFormatError, OptionError
+from atomml.workflows.deepmd_branches import Branches, branches_of
+from atomml.workflows.training_heads import split_head
 
 __all__ = ["DeepMDInput", "read_deepmd_input"]
 
 _TAKEN = {
-    "model": {"type_map", "descriptor", "fitting_net", "type"},
+    "model": {"type_map", "descriptor", "fitting_net", "type", "model_dict", "shared_dict"},
     "learning_rate": {"type", "start_lr", "stop_lr", "decay_steps", "warmup_steps"},
     "loss": {"type", *(f"{when}_pref_{label}" for when in ("start", "limit") for label in "efv")},
     "optimizer": {"type", "weight_decay"},
-    "training": {"training_data", "validation_data", "numb_steps", "gradient_max_norm", "seed"},
+    "training": {"training_data", "validation_data", "numb_steps", "gradient_max_norm", "seed"}
+    | {"data_dict", "model_prob"},
+    "loss_dict": set(),
 }
 """Keys of each section that have a counterpart here."""
 
@@ -36,8 +40,8 @@ class DeepMDInput:
 
     Attributes:
         model: Family and hyperparameters.
-        train: Systems to train on.
-        valid: Systems to validate on.
+        train: Systems to train on, as ``HEAD=SYSTEM`` where there are several branches.
+        valid: Systems to validate on, likewise.
         options: Fields of :class:`~atomml.workflows.training.TrainOptions`.
         not_taken: Settings without a counterpart, as ``section.key``.
     """
@@ -62,9 +66,11 @@ def read_deepmd_input(path: str | Path) -> DeepMDInput:
     file = Path(path)
     given = _read(file)
     where = str(path)
-    model, training = _section(given, "model", where), _section(given, "training", where)
-    if "model_dict" in model:
-        raise OptionError(f"{where} trains several branches at once, which is not offered here.")
+    training = _section(given, "training", where)
+    several = branches_of(given, where) if "model_dict" in _section(given, "model", where) else None
+    read = given
+    given = given if several is None else several.as_one
+    model = given["model"]
     try:
         descriptor, fitting, type_map = model["descriptor"], model["fitting_net"], model["type_map"]
     except KeyError as error:
@@ -74,13 +80,14 @@ def read_deepmd_input(path: str | Path) -> DeepMDInput:
     n_steps = int(training.get("numb_steps", 0))
     if n_steps < 1:
         raise FileFormatError(f"{where} has no training.numb_steps: say how many steps to make.")
-    data = training.get("training_data", {})
-    train = _systems(file, data, "training_data", needed=True)
-    valid = _systems(file, training.get("validation_data", {}), "validation_data", needed=False)
+    batch_size, train, valid, shares = _data(file, training, several)
+    if several is not None:
+        shape |= {"heads": list(several.training), "head": None}
     options: dict[str, Any] = {
         "max_steps": n_steps,
         "epochs": 1_000_000,  # steps end it
-        "batch_size": _batch_size(data.get("batch_size", "auto"), train[0]),
+        "batch_size": batch_size,
+        "head_shares": shares,
         "clip": float(training.get("gradient_max_norm", 0.0)),
         "seed": int(training.get("seed") or 0),
         "ema": 0.0,
@@ -89,7 +96,7 @@ def read_deepmd_input(path: str | Path) -> DeepMDInput:
         **_loss(given, n_steps, where),
         **_optimiser(given.get("optimizer", {}), where),
     }
-    return DeepMDInput({"family": "dpa3", **shape}, train, valid, options, _not_taken(given))
+    return DeepMDInput({"family": "dpa3", **shape}, train, valid, options, _not_taken(read))
 
 
 def _read(file: Path) -> dict[str, Any]:
@@ -127,6 +134,24 @@ def _systems(file: Path, data: Mapping[str, Any], name: str, *, needed: bool) ->
     if needed and not found:
         raise FileFormatError(f"{file} names no system under training.{name}.systems: add one.")
     return found
+
+
+def _data(
+    file: Path, training: Mapping[str, Any], several: Branches | None
+) -> tuple[int, list[str], list[str], tuple[str, ...]]:
+    """Structures in a batch, systems to train and to validate on, and what each branch counts."""
+    train: list[str] = []
+    valid: list[str] = []
+    n_systems: dict[str, int] = {}
+    for head, own in ({"": training} if several is None else several.training).items():
+        before, mark = len(train), f"{head}=" if head else ""
+        for name, texts in (("training_data", train), ("validation_data", valid)):
+            systems = _systems(file, own.get(name) or {}, name, needed=texts is train)
+            texts += [mark + system for system in systems]
+        n_systems[head] = len(train) - before
+    first = training if several is None else next(iter(several.training.values()))
+    size = _batch_size(first["training_data"].get("batch_size", "auto"), split_head(train[0])[1])
+    return size, train, valid, () if several is None else several.shares(n_systems)
 
 
 def _batch_size(given: Any, system: str) -> int:

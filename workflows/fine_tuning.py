@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from atomml.errors import OptionError
 from atomml.options import option
 from atomml.workflows.inputs import DEFAULT_MODEL
-from atomml.workflows.training import Files, TrainingOptions, TrainResult
+from atomml.workflows.training import TrainingOptions, TrainResult
 
 if TYPE_CHECKING:
     from atomml.model import Potential
+    from atomml.workflows.training_heads import Files
     from atomml.workflows.training_session import Session
 
 __all__ = ["METHODS", "FineTuneOptions", "finetune", "plan_finetune"]
@@ -66,8 +67,10 @@ def finetune(
 
     Args:
         model: A registered name or a checkpoint.
-        train: Files with labelled structures.
-        valid: Files to validate on; a seeded part of ``train`` is held out if none.
+        train: Files with labelled structures; ``HEAD=FILE``, or a mapping from heads to files, where heads
+            are to learn by name. A name that the model does not have is a new head, which starts as a copy
+            of the one that answers.
+        valid: Files to validate on, likewise; a seeded part of ``train`` is held out if none.
         test: Files to report errors on at the end.
         out: The run folder; ``finetune-STEM`` in the current folder if None.
         resume: Go on in the folder.
@@ -129,15 +132,22 @@ def _resolved(
 
 def _prepared(session: AnySession, parent: Potential, options: FineTuneOptions) -> AnySession:
     """The session with data, model, folder, references and replay in place, in this order."""
-    info = parent.info
+    from atomml.workflows.training_heads import grown
+
+    info, old = parent.info, parent.head or ""
     session.open_data(info)
+    parent, new = grown(parent, session.heads)
+    for head in new:
+        session.folder.event(
+            "new head", message=f"The head {head} starts as a copy of {old or 'the only one'}."
+        )
     parent.info = replace(info, name=options.name or f"{info.name}-finetuned", sha256="")
     session.take_model(parent, parent=info)
     session.freeze(frozen_blocks(parent, options))
     session.begin()
     session.set_references(options.references)
     if options.method == "replay":
-        session.set_replay(options)
+        session.set_replay(options, old)
     return session
 
 

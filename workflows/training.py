@@ -15,13 +15,12 @@ from atomml.result import Result, quantity
 
 if TYPE_CHECKING:
     from atomml.model import Potential
+    from atomml.workflows.training_heads import Files
     from atomml.workflows.training_session import Session
 
 __all__ = ["TrainOptions", "TrainResult", "TrainingOptions", "plan_train", "train"]
 
 AnySession = TypeVar("AnySession", bound="Session")
-
-Files = str | Path | Sequence[str | Path]
 
 
 @dataclass(frozen=True)
@@ -62,6 +61,9 @@ class TrainingOptions(LabelKeys):
     stress_weight: str = option("1", "weight of stresses, likewise", metavar="W")
     magmoms_weight: str = option("0", "weight of magnetic moments, likewise", metavar="W")
     group_weights: tuple[str, ...] = option((), "factors on groups, such as Surface=2,Elastic=0.5")
+    head_shares: tuple[str, ...] = option(
+        (), "parts of the loss by head, such as water=2,ice=1; by their numbers of structures if none"
+    )
     valid_fraction: float = option(
         0.1,
         "share that is held out where no validation files are given; 0 for none",
@@ -109,7 +111,8 @@ class TrainResult(Result):
         before: The errors before the first step.
         test: The errors on the test files.
         labels: Structures and labels of each set.
-        reference_shifts: What was added to reference energies, eV by element.
+        reference_shifts: What was added to reference energies, eV by element; of several heads by head.
+        heads: The errors on the validation set by head, where files name heads.
     """
 
     model: str = quantity()
@@ -126,7 +129,8 @@ class TrainResult(Result):
     before: dict[str, float] = field(default_factory=dict)
     test: dict[str, float] = field(default_factory=dict)
     labels: dict[str, Any] = field(default_factory=dict)
-    reference_shifts: dict[str, float] = field(default_factory=dict)
+    reference_shifts: dict[str, Any] = field(default_factory=dict)
+    heads: dict[str, dict[str, float]] = field(default_factory=dict)
     n_frozen: int = quantity(default=0)
     n_replayed: int = quantity(default=0)
     stopped_early: str = quantity(default="")
@@ -147,8 +151,9 @@ def train(
 
     Args:
         model: A family (``chgnet``), or a mapping with ``family`` and its hyperparameters.
-        train: Files with labelled structures.
-        valid: Files to validate on; a seeded part of ``train`` is held out if none.
+        train: Files with labelled structures; ``HEAD=FILE``, or a mapping from heads to files, for a model
+            that learns several data sets, each by a head of its own.
+        valid: Files to validate on, likewise; a seeded part of ``train`` is held out if none.
         test: Files to report errors on at the end.
         out: The run folder; ``train-STEM`` in the current folder if None.
         resume: Go on in the folder.
@@ -208,8 +213,11 @@ def _resolved(
 
 def _prepared(session: AnySession, model: str | Mapping[str, Any], options: TrainOptions) -> AnySession:
     """The session with data, model, folder and references in place, in this order."""
+    from atomml.workflows.training_heads import with_heads
+
     family, shape = _family(model)
     session.open_data(None)
+    shape = with_heads(shape, session.heads, family)
     session.take_model(_fresh(family, shape, session.elements(), options), parent=None)
     session.freeze(())
     session.begin()

@@ -14,6 +14,7 @@ from atomml.train.log import UNITS, maes
 from atomml.train.trainer import BEST, LAST
 from atomml.workflows.inputs import input_record
 from atomml.workflows.training import TrainResult
+from atomml.workflows.training_heads import split_head
 
 if TYPE_CHECKING:
     from atomml.data.dataset import Dataset
@@ -55,7 +56,8 @@ def conclude(session: Session, trainer: Trainer, timing: dict[str, float]) -> Tr
         before=_before(out),
         test=_known(maes(test.errors, "test")) if test else {},
         labels={what: seen.record() for what, seen in session.surveys.items()},
-        reference_shifts={chemical_symbols[z]: shift for z, shift in session.shifts.items()},
+        reference_shifts=_by_symbol(session.shifts),
+        heads={head: _known(maes(e, "valid")) for head, e in (valid.heads if valid else {}).items()},
         n_frozen=session.n_frozen,
         n_replayed=len(session.replay.samples) if session.replay else 0,
         stopped_early=progress.stopped,
@@ -95,6 +97,12 @@ def _before(out: Any) -> dict[str, float]:
     }
 
 
+def _by_symbol(shifts: dict[str, dict[int, float]]) -> dict[str, Any]:
+    """Shifts by symbol; by head and symbol where there are heads."""
+    named = {head: {chemical_symbols[z]: e for z, e in own.items()} for head, own in shifts.items()}
+    return named.get("", {}) if set(named) <= {""} else named
+
+
 def _known(errors: dict[str, float | None]) -> dict[str, float]:
     return {key: value for key, value in errors.items() if value is not None}
 
@@ -121,7 +129,7 @@ def _write_summary(
     from atomml.report.render import render_run
 
     files = [
-        input_record(Path(path), role=role)
+        input_record(Path(split_head(path)[1]), role=role)
         for role in ("train", "valid", "test")
         for path in getattr(session.paths, role)
     ]

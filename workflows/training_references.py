@@ -33,8 +33,11 @@ class Reporter(Protocol):
         """Warn of it."""
 
 
-def read_shifts(file: Path) -> dict[int, float] | None:
-    """What an earlier part of the run added to reference energies, eV by atomic number; None if unknown.
+def read_shifts(file: Path) -> dict[str, dict[int, float]] | None:
+    """What an earlier part of the run added to reference energies; None if unknown.
+
+    Returns:
+        eV by head and atomic number; the head is "" where data name none.
 
     Raises:
         FileFormatError: The file is damaged.
@@ -42,20 +45,21 @@ def read_shifts(file: Path) -> dict[int, float] | None:
     if not file.exists():
         return None
     try:
-        return {int(z): float(e) for z, e in json.loads(file.read_text())["shifts_eV"].items()}
+        kept = json.loads(file.read_text())["shifts_eV"]
+        return {head: {int(z): float(e) for z, e in shifts.items()} for head, shifts in kept.items()}
     except (ValueError, KeyError, AttributeError) as error:
         raise FileFormatError(f"{file}: damaged; start again with --overwrite.") from error
 
 
-def write_shifts(file: Path, shifts: dict[int, float]) -> None:
+def write_shifts(file: Path, shifts: dict[str, dict[int, float]]) -> None:
     """Keep what was added, exactly."""
-    write_atomic(file, json.dumps({"shifts_eV": {str(z): e for z, e in shifts.items()}}) + "\n")
+    write_atomic(file, json.dumps({"shifts_eV": shifts}) + "\n")
 
 
 def shifts_for(
     how: str, model: Potential, train: Dataset, limits: Limits, folder: Reporter
-) -> dict[int, float]:
-    """What to add to the reference energy of each element, eV by atomic number.
+) -> dict[str, dict[int, float]]:
+    """What to add to the reference energy of each element, eV by head and atomic number.
 
     ``refit``: the constants per element that bring the model's energies closest to the labels;
     ``least-squares``: the same with the model's interaction energies left out, as fresh weights know
@@ -64,10 +68,26 @@ def shifts_for(
     Raises:
         OptionError: No isolated atom of an element, or a model without reference energies.
     """
-    from atomml.train.references import fit_references, isolated_energies
-
     if how == "keep":
         return {}
+    rows: dict[str, list[int]] = {}
+    for i, entry in enumerate(train):
+        rows.setdefault(entry.head, []).append(i)
+    found = {}
+    for head, own in rows.items():
+        with model.answering_by(head):
+            found[head] = _shifts_of(
+                how, model, train.subset(own) if len(rows) > 1 else train, limits, folder
+            )
+    return found
+
+
+def _shifts_of(
+    how: str, model: Potential, train: Dataset, limits: Limits, folder: Reporter
+) -> dict[int, float]:
+    """The shifts of the head that answers, by the structures that belong to it."""
+    from atomml.train.references import fit_references, isolated_energies
+
     if model.references() is None:
         if how == "isolated":
             raise OptionError(f"{model.info.name} has no reference energies to set: take --references keep.")
@@ -76,15 +96,16 @@ def shifts_for(
     entries = [entry for entry in train if entry.labels.energy is not None]
     if how == "isolated":
         return _isolated(model, isolated_energies(entries), {int(z) for e in train for z in e.atoms.numbers})
+    of = f" of {train[0].head}" if train[0].head else ""
     if not entries:
-        folder.warn("No structure has an energy: reference energies stay as they are.")
+        folder.warn(f"No structure{of} has an energy: reference energies{of} stay as they are.")
         return {}
     labels = np.array([entry.labels.energy for entry in entries])
     before = np.zeros(len(entries)) if how == "least-squares" else _energies(model, train, limits)
     fit = fit_references([entry.atoms.numbers for entry in entries], labels - before)
-    folder.event("references", message=f"Reference energies: {fit.sentence()}.")
+    folder.event("references", message=f"Reference energies{of}: {fit.sentence()}.")
     if not fit.unique:
-        folder.warn(f"Reference energies are not unique: {fit.sentence()}.")
+        folder.warn(f"Reference energies{of} are not unique: {fit.sentence()}.")
     return fit.energies
 
 
@@ -122,13 +143,15 @@ def _isolated(model: Potential, energies: dict[int, float], elements: Collection
     return {z: energy - free[z] for z, energy in energies.items()}
 
 
-def replay_of(options: FineTuneOptions, model: Potential, own: Collection[int], loss: Loss) -> Replay:
-    """The structures to replay; none is an error, so that replay never turns itself off.
+def replay_of(
+    options: FineTuneOptions, model: Potential, own: Collection[int], loss: Loss, head: str = ""
+) -> Replay:
+    """The structures to replay, by the head that knows them; none is an error: replay stays on.
 
     Raises:
         OptionError: No structure to replay.
     """
-    from atomml.data.dataset import open_dataset
+    from atomml.data.dataset import HeadDataset, open_dataset
     from atomml.data.label_keys import LabelKeys
     from atomml.train.replay import generate, label_by_model
     from atomml.train.samples import Samples
@@ -146,5 +169,7 @@ def replay_of(options: FineTuneOptions, model: Potential, own: Collection[int], 
         dataset = generate(model, options.replay_size, options.seed, own)
     if not len(dataset):
         raise OptionError("The files of --replay hold no structure: name others, or leave it out.")
+    if head:
+        dataset = HeadDataset(dataset, head)
     per_batch = min(options.replay_batch, len(dataset))
     return Replay(Samples(dataset, model, max_bytes=options.cache_gb * 1e9), per_batch, options.replay_weight)

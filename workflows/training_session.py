@@ -19,8 +19,9 @@ from atomml.errors import OptionError
 from atomml.run import RunFolder, default_folder
 from atomml.train.processes import Processes
 from atomml.train.survey import Survey, check_groups, survey
-from atomml.workflows.training import Files, TrainingOptions, TrainResult
-from atomml.workflows.training_settings import loss_of, parse_group_weights, train_settings
+from atomml.workflows.training import TrainingOptions, TrainResult
+from atomml.workflows.training_heads import Files, as_texts, head_weights, heads_of, open_by_head, split_head
+from atomml.workflows.training_settings import loss_of, parse_weights, train_settings
 
 if TYPE_CHECKING:
     from atomml.data.dataset import Dataset
@@ -42,7 +43,7 @@ class Paths:
     """Files of a training.
 
     Attributes:
-        train, valid, test: As they were given.
+        train, valid, test: As they were given, each with its head if it has one.
         out: The run folder.
     """
 
@@ -58,10 +59,10 @@ class Paths:
         Raises:
             OptionError: Nothing to train on.
         """
-        given = [_as_tuple(files) for files in (train, valid, test)]
+        given = [as_texts(files) for files in (train, valid, test)]
         if not given[0]:
             raise OptionError(f"atomml {command} needs structures to train on: name files with --train.")
-        folder = Path(out) if out is not None else default_folder(command, given[0][0])
+        folder = Path(out) if out is not None else default_folder(command, split_head(given[0][0])[1])
         return cls(given[0], given[1], given[2], folder)
 
     def config(self) -> dict[str, Any]:
@@ -128,7 +129,9 @@ class Session:
         self.held_out = ""
         self.board: Board | None = None
         self.surveys: dict[str, Survey] = {}
-        self.shifts: dict[int, float] = {}
+        self.shifts: dict[str, dict[int, float]] = {}
+        self.heads: tuple[str, ...] = ()
+        self._head_weights: dict[str, float] = {}
         self.replay: Replay | None = None
         self.parent: ModelInfo | None = None
         self.n_frozen = 0
@@ -170,25 +173,26 @@ class Session:
         Raises:
             InputError: A file that cannot be read, no labels, an element that the model does not know.
         """
-        from atomml.data.dataset import open_dataset
         from atomml.train.holdout import hold_out
 
         keys = LabelKeys.of(self.options)
-        whole = open_dataset(self.paths.train, keys)
+        whole = open_by_head(self.paths.train, keys)
         self.train: Dataset = whole
         self.valid: Dataset | None = None
         if self.paths.valid:
-            self.valid = open_dataset(self.paths.valid, keys)
+            self.valid = open_by_head(self.paths.valid, keys)
         elif self.options.valid_fraction > 0:
             parts = hold_out(whole, self.options.valid_fraction, self.options.seed)
             self.train, self.valid = whole.subset(parts.train), whole.subset(parts.valid)
             self.held_out = parts.sentence
             self.folder.event("held out", message=parts.sentence, structures=len(parts.valid))
             _log.info("%s", parts.sentence)
-        self.test = open_dataset(self.paths.test, keys) if self.paths.test else None
+        self.test = open_by_head(self.paths.test, keys) if self.paths.test else None
         for what, dataset in (("training", self.train), ("validation", self.valid), ("test", self.test)):
             if dataset is not None:
                 self._survey(what, dataset, info)
+        self.heads = heads_of(self.surveys)
+        self._head_weights = head_weights(self.options.head_shares, self.surveys["training"].heads)
 
     def _survey(self, what: str, dataset: Dataset, info: ModelInfo | None) -> None:
         seen = survey(dataset, what, self.loss, info)
@@ -196,7 +200,7 @@ class Session:
         for sentence in seen.sentences(self.loss):
             self.folder.warn(sentence)
         if what == "training":
-            check_groups(parse_group_weights(self.options.group_weights), seen.groups)
+            check_groups(self._group_weights(), seen.groups)
             return
         repeated = self.surveys["training"].repeated_in(seen)
         if repeated:
@@ -228,14 +232,18 @@ class Session:
             if self.processes.is_first:
                 write_shifts(file, known)
         self.shifts = known
-        if self.shifts:
-            self.model.shift_references(self.shifts)
+        for head, shifts in known.items():
+            if shifts:
+                with self.model.answering_by(head):
+                    self.model.shift_references(shifts)
 
-    def set_replay(self, options: FineTuneOptions) -> None:
-        """Structures against forgetting, labelled by the model as it stands now."""
+    def set_replay(self, options: FineTuneOptions, head: str) -> None:
+        """Structures against forgetting, labelled by the model as it stands now; by its old head, if any."""
         from atomml.workflows.training_references import replay_of
 
-        self.replay = replay_of(options, self.model, self.surveys["training"].elements, self.loss)
+        elements = self.surveys["training"].elements
+        with self.model.answering_by(head):
+            self.replay = replay_of(options, self.model, elements, self.loss, head)
         n = len(self.replay.samples)
         self.surveys["replay"] = survey(self.replay.samples.dataset, "replayed", self.loss, self.model.info)
         self.folder.event("replay", structures=n, per_step=self.replay.per_batch)
@@ -253,14 +261,17 @@ class Session:
         """The data as the trainer takes them."""
         from atomml.train.trainer import Data
 
-        groups = parse_group_weights(self.options.group_weights)
         valid = None if self.valid is None else self._samples(self.valid, {})
-        return Data(self._samples(self.train, groups), valid, self.replay)
+        return Data(self._samples(self.train, self._group_weights()), valid, self.replay)
+
+    def _group_weights(self) -> dict[str, float]:
+        form = "GROUP=WEIGHT, such as Surface=2"
+        return parse_weights(self.options.group_weights, "group_weights", form)
 
     def _samples(self, dataset: Dataset, groups: Mapping[str, float]) -> Samples:
         from atomml.train.samples import Samples
 
-        return Samples(dataset, self.model, groups, self.options.cache_gb * 1e9)
+        return Samples(dataset, self.model, groups, self.options.cache_gb * 1e9, self._head_weights)
 
     def go(self, method: str) -> TrainResult:
         """Train, evaluate, and write summary and report."""
@@ -332,7 +343,3 @@ class Session:
         self.folder.event(kind, **data)
         if kind == "epoch" and self.board is not None:
             self.board.epoch(data)
-
-
-def _as_tuple(files: Files) -> tuple[str, ...]:
-    return (str(files),) if isinstance(files, str | Path) else tuple(map(str, files))

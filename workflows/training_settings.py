@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from atomml.train.settings import TrainSettings
     from atomml.workflows.training import TrainingOptions
 
-__all__ = ["loss_of", "parse_group_weights", "train_settings"]
+__all__ = ["loss_of", "parse_weights", "train_settings"]
 
 
 def loss_of(options: TrainingOptions) -> Loss:
@@ -77,8 +77,13 @@ def train_settings(options: TrainingOptions, loss: Loss, layer_decay: float) -> 
     )
 
 
-def parse_group_weights(texts: Sequence[str]) -> dict[str, float]:
-    """``Surface=2`` and so on, by group.
+def parse_weights(texts: Sequence[str], option: str, form: str) -> dict[str, float]:
+    """``Surface=2`` and so on, by name.
+
+    Args:
+        texts: What was given.
+        option: Its name.
+        form: What it must look like.
 
     Raises:
         OptionError: Not NAME=NUMBER, or a negative number.
@@ -91,6 +96,6 @@ def parse_group_weights(texts: Sequence[str]) -> dict[str, float]:
         except ValueError:
             weight = -1.0
         if not equals or not 0 <= weight < float("inf"):
-            raise OptionError(f"group_weights holds {text!r}: write GROUP=WEIGHT, such as Surface=2.")
+            raise OptionError(f"{option} holds {text!r}: write {form}.")
         found[name.strip()] = weight
     return found

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, overload
 
@@ -19,6 +20,7 @@ from atomml.errors import FileFormatError
 __all__ = [
     "ConcatDataset",
     "Dataset",
+    "HeadDataset",
     "ListDataset",
     "Subset",
     "content_digest",
@@ -206,6 +208,44 @@ class ConcatDataset(Dataset):
         """How many entries carry each label."""
         counts = [part.label_counts for part in self.parts]
         return {name: sum(part[name] for part in counts) for name in LABELS}
+
+
+class HeadDataset(Dataset):
+    """Another set, whose entries belong to a head of a model.
+
+    Args:
+        parent: The set.
+        head: The head.
+    """
+
+    def __init__(self, parent: Dataset, head: str) -> None:
+        self.parent, self.head = parent, head
+
+    def __len__(self) -> int:
+        return len(self.parent)
+
+    def _entry(self, index: int) -> Entry:
+        return replace(self.parent[index], head=self.head)
+
+    @property
+    def n_atoms(self) -> NDArray[np.int64]:
+        """``(n_entries,)`` atoms of each entry."""
+        return self.parent.n_atoms
+
+    @property
+    def sources(self) -> list[dict[str, Any]]:
+        """Files behind the set."""
+        return self.parent.sources
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over head and set."""
+        return hashlib.sha256(f"{self.head}\n{self.parent.digest}".encode()).hexdigest()
+
+    @property
+    def label_counts(self) -> dict[str, int]:
+        """How many entries carry each label."""
+        return self.parent.label_counts
 
 
 def link_digest(link: bytes, digest: bytes) -> bytes:

@@ -54,6 +54,7 @@ class Entry:
             by ``frame``; "" for a structure that stands alone.
         method: Exact level of theory with versions; "" if unknown.
         weight: Weight of the whole entry in a loss.
+        head: Which of a model's heads it belongs to; "" for the one that answers.
     """
 
     atoms: Atoms
@@ -64,6 +65,7 @@ class Entry:
     trajectory: str = ""
     method: str = ""
     weight: float = 1.0
+    head: str = ""
 
     @property
     def where(self) -> str:

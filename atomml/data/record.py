@@ -27,7 +27,7 @@ DIGEST_SIZE = 16
 _HEAD = struct.Struct("<I")
 _START = DIGEST_SIZE + _HEAD.size
 _VECTORS = ("positions", "cell", "forces", "stress")
-_TEXTS = ("source", "group", "trajectory", "method")
+_TEXTS = ("source", "group", "trajectory", "method", "head")
 
 
 def encode_entry(entry: Entry) -> bytes:

@@ -72,15 +72,16 @@ class Limits:
 
 
 def cut(samples: Sequence[Sample], limits: Limits) -> Iterator[list[Sample]]:
-    """Parts within the limits, in order; structures with and without a stress label in parts of their own.
+    """Parts within the limits, in order; by head, and structures with and without a stress label apart.
 
     A stress does not exist for a molecule, and its derivative of NaN must not reach the others.
     """
-    for with_stress in (True, False):
+    kinds = sorted({(sample.head, not sample.has_stress) for sample in samples})
+    for head, without_stress in kinds:
         part: list[Sample] = []
         atoms = edges = 0
         for sample in samples:
-            if sample.has_stress != with_stress:
+            if (sample.head, not sample.has_stress) != (head, without_stress):
                 continue
             n, m = sample.graph.n_atoms, sample.graph.n_edges
             if part and (atoms + n > limits.max_atoms or edges + m > limits.max_edges):

@@ -29,11 +29,13 @@ class Sample:
         graph: Its graph, on the CPU, float64 geometry.
         targets: Its labels.
         where: What to call it in an error.
+        head: Which of the model's heads it belongs to; "" for the one that answers.
     """
 
     graph: AtomGraph
     targets: Targets
     where: str
+    head: str = ""
 
     @property
     def has_stress(self) -> bool:
@@ -51,6 +53,7 @@ class Samples:
         dataset: The entries.
         model: For its cutoffs.
         group_weights: Factor on the weight of entries, by group.
+        head_weights: The same by head.
         max_bytes: Memory that kept graphs may take.
     """
 
@@ -60,16 +63,22 @@ class Samples:
         model: Potential,
         group_weights: Mapping[str, float] | None = None,
         max_bytes: float = 2e9,
+        head_weights: Mapping[str, float] | None = None,
     ) -> None:
         self.dataset = dataset
         self.n_atoms = np.asarray(dataset.n_atoms)
         self._cutoffs = model.info.cutoff, model.info.bond_cutoff
-        self._group_weights = dict(group_weights or {})
+        self._group_weights, self._head_weights = dict(group_weights or {}), dict(head_weights or {})
         self._room = float(max_bytes)
         self._kept: dict[int, Sample] = {}
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    @cached_property
+    def heads(self) -> tuple[str, ...]:
+        """Heads that the entries belong to, by name; "" among them if some name none."""
+        return tuple(sorted({entry.head for entry in self.dataset}))
 
     @cached_property
     def counts(self) -> dict[str, int]:
@@ -92,7 +101,8 @@ class Samples:
         # a builder of its own: one that goes from structure to structure would compare them first
         graph = GraphBuilder(*self._cutoffs)(entry.atoms, entry.where)
         weight = entry.weight * self._group_weights.get(entry.group, 1.0)
-        sample = Sample(graph, targets_of(entry, weight), entry.where)
+        weight *= self._head_weights.get(entry.head, 1.0)
+        sample = Sample(graph, targets_of(entry, weight), entry.where, entry.head)
         size = _size(graph)
         if size <= self._room:
             self._room -= size

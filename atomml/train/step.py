@@ -146,7 +146,7 @@ class Gradients:
         has = targets.counts()
         wants_forces = self.loss.wants("forces") and has["forces"] > 0
         wants_stress = self.loss.wants("stress") and has["stress"] > 0
-        with self.processes.casting():
+        with self.processes.casting(), self.model.answering_by(samples[0].head):
             prediction: Prediction = self.model.differentiable(
                 graph, forces=wants_forces, stress=wants_stress, create_graph=wants_forces or wants_stress
             )

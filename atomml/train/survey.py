@@ -33,6 +33,7 @@ class Survey:
         charged: Structures with a net charge or spin that the model does not see.
         elements: Structures that hold each element.
         groups: Structures of each group.
+        heads: Structures of each head; "" for those that name none.
         digests: One short digest per geometry.
     """
 
@@ -45,6 +46,7 @@ class Survey:
     charged: int = 0
     elements: Counter[int] = field(default_factory=Counter)
     groups: Counter[str] = field(default_factory=Counter)
+    heads: Counter[str] = field(default_factory=Counter)
     digests: Counter[bytes] = field(default_factory=Counter)
 
     def record(self) -> dict[str, object]:
@@ -55,6 +57,7 @@ class Survey:
             **{name: self.labels[name] for name in LABELS},
             "one_atom_structures": self.one_atom,
             "elements": [chemical_symbols[z] for z in sorted(self.elements)],
+            **({"heads": dict(self.heads)} if set(self.heads) - {""} else {}),
         }
 
     def sentences(self, loss: Loss) -> list[str]:
@@ -143,6 +146,7 @@ def _look(seen: Survey, entry: Entry) -> None:
     seen.one_atom += len(atoms) == 1
     seen.elements.update({int(z) for z in atoms.numbers})
     seen.groups[entry.group] += 1
+    seen.heads[entry.head] += 1
     seen.digests[_digest(entry)] += 1
 
 

@@ -41,11 +41,13 @@ class Validation:
     Attributes:
         loss: With the weights that the loss has at the end of the run.
         errors: Absolute errors.
+        heads: Those of each head, where the samples name heads.
         parity: Label against prediction, if asked for.
     """
 
     loss: float
     errors: Errors
+    heads: dict[str, Errors] = field(default_factory=dict)
     parity: Parity | None = None
 
 
@@ -70,22 +72,34 @@ def validate(
         limits: Largest part that is computed at once.
         parity: Whether to keep every label with its prediction (of this process's share).
     """
-    total, errors, pairs = 0.0, Errors(), Parity()
+    total, pairs = 0.0, Parity()
+    heads = {head: Errors() for head in samples.heads}
     mine = processes.share(range(len(samples)))
     for start in range(0, len(mine), _AT_ONCE):
         for part in cut([samples[i] for i in mine[start : start + _AT_ONCE]], limits):
             value, found = _part(model, part, loss, samples.counts, processes, pairs if parity else None)
             total += value
-            errors.add(found)
+            heads[part[0].head].add(found)
     if processes.n > 1:
-        scalars = [total, *errors.sums.values(), *map(float, errors.counts.values())]
-        whole = processes.sum(torch.tensor(scalars, dtype=torch.float64, device=processes.device)).tolist()
-        total, n = whole[0], len(LABELS)
-        errors = Errors(
-            dict(zip(LABELS, whole[1 : n + 1], strict=True)),
-            {name: round(value) for name, value in zip(LABELS, whole[n + 1 :], strict=True)},
-        )
-    return Validation(total, errors, pairs if parity else None)
+        total, heads = _summed(total, heads, processes)
+    errors = Errors()
+    for found in heads.values():
+        errors.add(found)
+    heads.pop("", None)
+    return Validation(total, errors, heads, pairs if parity else None)
+
+
+def _summed(total: float, heads: dict[str, Errors], processes: Processes) -> tuple[float, dict[str, Errors]]:
+    """Loss and errors over all processes, in one message."""
+    scalars = [total]
+    for errors in heads.values():
+        scalars += [*errors.sums.values(), *map(float, errors.counts.values())]
+    whole = processes.sum(torch.tensor(scalars, dtype=torch.float64, device=processes.device)).tolist()
+    rest = iter(whole[1:])
+    for head in heads:
+        sums = {name: next(rest) for name in LABELS}
+        heads[head] = Errors(sums, {name: round(next(rest)) for name in LABELS})
+    return whole[0], heads
 
 
 def _part(
@@ -98,7 +112,8 @@ def _part(
 ) -> tuple[float, Errors]:
     graph, targets = join(samples, processes.device)
     has = targets.counts()
-    prediction = model.predict(graph, forces=has["forces"] > 0, stress=has["stress"] > 0)
+    with model.answering_by(samples[0].head):
+        prediction = model.predict(graph, forces=has["forces"] > 0, stress=has["stress"] > 0)
     value, errors = loss(prediction, graph, targets, counts, progress=1.0)
     if parity is not None:
         sizes = graph.atoms_per_graph()

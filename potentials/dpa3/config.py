@@ -157,7 +157,7 @@ class DPA3Config:
         """Features of an atom that the fitting net sees, without those of the data set."""
         return self.n_dim * (2 if self.concat_output_tebd else 1)
 
-    def with_head(self, head: str) -> DPA3Config:
+    def with_head(self, head: str | None) -> DPA3Config:
         """The same shape, answering by another branch."""
         return replace(self, head=head)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -113,7 +114,8 @@ class DPA3(Potential):
         Raises:
             ModelError: A setting that is none of :class:`DPA3Config`'s, or one out of its range.
         """
-        config = DPA3Config.from_json({"elements": sorted(elements), **settings})
+        codes = {"dim_case_embd": len(settings["heads"])} if len(settings.get("heads", ())) > 1 else {}
+        config = DPA3Config.from_json({"elements": sorted(elements), **codes, **settings})
         if not config.fix_stat_std:
             raise ModelError("DPA3 with fix_stat_std=0 would need statistics of the data: leave it at 0.3.")
         return cls.of(config, name)
@@ -134,7 +136,17 @@ class DPA3(Potential):
         )
         return cls(config, ModelInfo(**{**vars(info), **described}))
 
-    def with_head(self, head: str) -> Self:
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the branches."""
+        return self.config.heads
+
+    @property
+    def head(self) -> str | None:
+        """The one that answers."""
+        return self.config.head
+
+    def with_head(self, head: str | None) -> Self:
         """This very model, which from now on answers by another branch.
 
         Raises:
@@ -143,6 +155,34 @@ class DPA3(Potential):
         self.config = self.config.with_head(head)
         self._fast_key = None  # what was folded was of the old one
         return self
+
+    def with_new_head(self, head: str) -> Self:
+        """Another model with one branch more: a code of its own, and weights for it like the present one's.
+
+        Raises:
+            ModelError: There is such a branch, none answers, or the encoding cannot grow.
+        """
+        like, case = self.config.head_index, self.case
+        unused = torch.nonzero((case == 0).all(dim=0))
+        column = int(unused[0]) if len(unused) else case.shape[1]
+        n_codes = max(case.shape[1], column + 1)
+        config = replace(self.config, heads=(*self.heads, head), head=head, dim_case_embd=n_codes)
+        grown = type(self)(config, self.info).to(dtype=self.dtype, device=self.device)
+        if [layer.copies for layer in grown.fitting.layers] != [
+            layer.copies for layer in self.fitting.layers
+        ]:
+            raise ModelError(f"{self.info.name} cannot have one branch more: its fitting net would change.")
+        state = self.state_dict()
+        state["reference"] = torch.cat([self.reference, self.reference[like : like + 1]])
+        state["case"] = case.new_zeros(len(config.heads), n_codes)
+        state["case"][:-1, : case.shape[1]] = case
+        state["case"][-1, column] = 1
+        name = "fitting.layers.0.weight" if config.neuron else "fitting.last.weight"
+        first = nn.functional.pad(state[name], (0, 0, 0, n_codes - case.shape[1]))
+        codes = first[self.config.descriptor_width :]
+        codes[column] = case[like].to(first.dtype) @ codes[: case.shape[1]]
+        grown.load_state_dict({**state, name: first})
+        return grown.train(self.training)
 
     def blocks(self) -> dict[str, tuple[str, ...]]:
         """Embeddings, one block per layer, the fitting net."""

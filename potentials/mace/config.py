@@ -109,7 +109,7 @@ class MACEConfig:
             raise ModelError(f"This MACE has several heads: choose one of {', '.join(self.heads)}.")
         return self.heads.index(self.head)
 
-    def with_head(self, head: str) -> MACEConfig:
+    def with_head(self, head: str | None) -> MACEConfig:
         """The same shape, answering by another head."""
         return replace(self, head=head)
 

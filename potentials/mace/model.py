@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self
 
 import torch
@@ -128,7 +129,17 @@ class MACE(Potential):
         )
         return cls(config, ModelInfo(**{**vars(info), **described}))
 
-    def with_head(self, head: str) -> Self:
+    @property
+    def heads(self) -> tuple[str, ...]:
+        """Names of the heads."""
+        return self.config.heads
+
+    @property
+    def head(self) -> str | None:
+        """The one that answers."""
+        return self.config.head
+
+    def with_head(self, head: str | None) -> Self:
         """This very model, which from now on answers by another head.
 
         Raises:
@@ -137,6 +148,24 @@ class MACE(Potential):
         self.config = self.config.with_head(head)
         self._fast_key = None  # kernels were folded for the old one
         return self
+
+    def with_new_head(self, head: str) -> Self:
+        """Another model with one head more: readouts, scale, shift and free atoms as the present one's.
+
+        Raises:
+            ModelError: There is such a head, or none answers.
+        """
+        like = self.config.head_index
+        config = replace(self.config, heads=(*self.config.heads, head), head=head)
+        grown = type(self)(config, self.info).to(dtype=self.dtype, device=self.device)
+        state = self.state_dict()
+        for name in ("scale", "shift", "reference"):
+            state[name] = torch.cat([state[name], state[name][like : like + 1]])
+        for layer, readout in enumerate(self.readouts):
+            if isinstance(readout, LinearReadout | NonlinearReadout):
+                state |= {f"readouts.{layer}.{name}": value for name, value in readout.grown(like).items()}
+        grown.load_state_dict(state)
+        return grown.train(self.training)
 
     def blocks(self) -> dict[str, tuple[str, ...]]:
         """Embedding, one block per layer (its interaction and product), readouts."""

@@ -35,6 +35,11 @@ class LinearReadout(nn.Module):
         column = self.weights[:, head] / math.sqrt(len(self.weights))
         return features[self.index][:, 0] @ column
 
+    def grown(self, like: int) -> dict[str, Tensor]:
+        """Parameters with one head more, a copy of another."""
+        weights = self.weights.detach()
+        return {"weights": torch.cat([weights, weights[:, like : like + 1]], dim=1)}
+
 
 class NonlinearReadout(nn.Module):
     """One hidden layer; each head has units of its own in it."""
@@ -50,3 +55,15 @@ class NonlinearReadout(nn.Module):
         own = slice(head * self.width, (head + 1) * self.width)
         hidden = features[self.index][:, 0] @ (self.first[:, own] / math.sqrt(len(self.first)))
         return activate(self.gate, hidden) @ (self.second[own, head] / math.sqrt(len(self.second)))
+
+    def grown(self, like: int) -> dict[str, Tensor]:
+        """Parameters with one head more, a copy of another."""
+        first, second = self.first.detach(), self.second.detach()
+        width, n_heads = self.width, second.shape[1]
+        own = slice(like * width, (like + 1) * width)
+        # what hidden units are divided by grows with their number
+        larger = second.new_zeros(len(second) + width, n_heads + 1)
+        larger[: len(second), :n_heads] = second
+        larger[len(second) :, n_heads] = second[own, like]
+        larger *= math.sqrt((n_heads + 1) / n_heads)
+        return {"first": torch.cat([first, first[:, own]], dim=1), "second": larger}

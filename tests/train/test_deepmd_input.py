@@ -160,7 +160,7 @@ BAD = {
     "relative forces": (_put(0.1, "loss", "relative_f"), "relative_f"),
     "other optimiser": (_put("LKF", "optimizer", "type"), "LKF"),
     "batch": (_put("mixed:4", "training", "training_data", "batch_size"), "mixed:4"),
-    "branches": (_put({}, "model", "model_dict"), "several branches"),
+    "branches": (_put({}, "model", "model_dict"), "without a branch"),
 }
 
 
@@ -190,4 +190,70 @@ def test_batches_by_atoms_hold_as_many_structures_as_fit(written: Callable[[dict
         assert read_deepmd_input(written(given)).options["batch_size"] == n
     given["training"]["training_data"]["batch_size"] = 0
     with pytest.raises(OptionError, match="batch_size"):
+        read_deepmd_input(written(given))
+
+
+def two_branches() -> dict[str, Any]:
+    """The same with two branches that share all but the encoding of their data."""
+    given = settings()
+    model, training = given["model"], given["training"]
+    fitting = {**model["fitting_net"], "dim_case_embd": 2}
+    shared = {"types": model["type_map"], "body": model["descriptor"], "fit": fitting}
+    branch = {"type_map": "types", "descriptor": "body", "fitting_net": "fit"}
+    given["model"] = {"shared_dict": shared, "model_dict": {"pbe": dict(branch), "scan": dict(branch)}}
+    loss = given.pop("loss")
+    given["loss_dict"] = {"pbe": loss, "scan": dict(loss)}
+    own = {"training_data": {"systems": ["data/train_1"], "batch_size": 2}}
+    both = {key: training.pop(key) for key in ("training_data", "validation_data")}
+    training["data_dict"] = {"pbe": both, "scan": own}
+    return given
+
+
+def test_branches_become_heads_with_their_shares(
+    written: Callable[[dict[str, Any]], Path], tmp_path: Path
+) -> None:
+    """Two systems against one, unless probabilities are given; each branch's answer is its own."""
+    from atomml.registry import load_model
+
+    given = two_branches()
+    found = read_deepmd_input(written(given))
+    assert (found.model["heads"], found.model["dim_case_embd"]) == (["pbe", "scan"], 2)
+    assert found.options["head_shares"] == ("pbe=2", "scan=1")
+    assert [text.partition("=")[0] for text in (*found.train, *found.valid)] == ["pbe", "pbe", "scan", "pbe"]
+    given["training"]["model_prob"] = {"pbe": 0.25, "scan": 0.75}
+    path = written(given)
+    assert read_deepmd_input(path).options["head_shares"] == ("pbe=0.25", "scan=0.75")
+    out = tmp_path / "run"
+    call = ["train", "--from-deepmd", str(path), "--out", str(out), "--max-steps", "3", "--quiet"]
+    assert main(call) == 0
+    atoms, energies = bulk("Ar", "fcc", 5.3, cubic=True), []
+    for head in ("pbe", "scan"):
+        from atomml import AtomMLCalculator
+
+        atoms.calc = AtomMLCalculator(load_model(f"{out / 'model.safetensors'}@{head}"))
+        energies.append(atoms.get_potential_energy())
+    assert energies[0] != energies[1]
+
+
+@pytest.mark.parametrize(
+    ("change", "word"),
+    [
+        (lambda g: g["model"]["shared_dict"]["fit"].update(dim_case_embd=1), "dim_case_embd"),
+        (
+            lambda g: g["model"]["model_dict"]["scan"].update(fitting_net={"neuron": [8]}),
+            "another fitting_net",
+        ),
+        (lambda g: g["model"]["model_dict"]["scan"].update(descriptor="body:1"), "level"),
+        (lambda g: g["model"]["model_dict"]["scan"].update(descriptor="soul"), "soul"),
+        (lambda g: g["loss_dict"]["scan"].update(start_pref_f=1.0), "another loss"),
+        (lambda g: g["training"]["data_dict"].pop("scan"), "no data for the branch scan"),
+        (lambda g: g["training"].update(model_prob={"pbe": 1.0}), "model_prob"),
+    ],
+)
+def test_branches_that_cannot_be_one_model_are_refused(
+    written: Callable[[dict[str, Any]], Path], change: Callable[[dict[str, Any]], object], word: str
+) -> None:
+    given = two_branches()
+    change(given)
+    with pytest.raises(AtomMLError, match=word):
         read_deepmd_input(written(given))

@@ -76,7 +76,7 @@ def test_refit_onto_a_model_recovers_what_was_added(
         for e in entries
     ]
     said = Said()
-    shifts = shifts_for("refit", model, ListDataset(data), LIMITS, said)
+    shifts = shifts_for("refit", model, ListDataset(data), LIMITS, said)[""]
     # the fast path and the energies of the labels agree to rounding in float64
     assert shifts == pytest.approx(planted, abs=1e-6)
     assert said.warnings == []
@@ -98,7 +98,7 @@ def test_isolated_atoms_get_their_labels(tiny: Callable[..., Potential], entries
     """Whatever the network says of a lone atom, the shifted model gives it the label's energy."""
     model = tiny()
     atoms = [Entry(Atoms("Cu"), Labels(-0.5)), Entry(Atoms("Al"), Labels(-0.25))]
-    shifts = shifts_for("isolated", model, ListDataset([*entries, *atoms]), LIMITS, Said())
+    shifts = shifts_for("isolated", model, ListDataset([*entries, *atoms]), LIMITS, Said())[""]
     model.shift_references(shifts)
     builder = GraphBuilder.for_model(model)
     for entry in atoms:
@@ -124,7 +124,7 @@ def test_isolated_atoms_that_disagree_are_refused() -> None:
 def test_a_model_without_references_says_so() -> None:
     said = Said()
     data = ListDataset([Entry(Atoms("Ar"), Labels(0.0))])
-    assert shifts_for("refit", argon(), data, LIMITS, said) == {}
+    assert shifts_for("refit", argon(), data, LIMITS, said) == {"": {}}
     assert "no reference energies" in said.warnings[0]
     with pytest.raises(OptionError, match="keep"):
         shifts_for("isolated", argon(), data, LIMITS, Said())

@@ -30,7 +30,7 @@ from atomml.train.survey import check_groups, survey
 from atomml.train.weights import WeightSchedule
 from atomml.workflows.fine_tuning import FineTuneOptions, check_method
 from atomml.workflows.training_settings import loss_of as loss_of_options
-from atomml.workflows.training_settings import parse_group_weights
+from atomml.workflows.training_settings import parse_weights
 
 
 def loss_of(**weights: float) -> Loss:
@@ -100,12 +100,15 @@ def test_structures_in_both_sets_are_counted(entries: list[Entry]) -> None:
 
 
 def test_groups_that_do_not_exist_are_named() -> None:
-    assert parse_group_weights(["Surface=2", "a=b=0.5"]) == {"Surface": 2.0, "a=b": 0.5}
+    assert parse_weights(["Surface=2", "a=b=0.5"], "group_weights", "GROUP=WEIGHT") == {
+        "Surface": 2.0,
+        "a=b": 0.5,
+    }
     with pytest.raises(OptionError, match=r"'Surfaec'.*Surface"):
         check_groups({"Surfaec": 2.0}, ["Surface", ""])
     for text in ("Surface", "Surface=x", "Surface=-1"):
         with pytest.raises(OptionError, match="GROUP=WEIGHT"):
-            parse_group_weights([text])
+            parse_weights([text], "group_weights", "GROUP=WEIGHT")
 
 
 def test_a_loss_of_nothing_is_refused() -> None:
