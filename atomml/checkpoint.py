@@ -13,19 +13,21 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atomml import tensor_file
-from atomml.errors import CheckpointError
+from atomml.errors import CheckpointError, ModelError
 from atomml.tensor_file import FORMAT
 
 if TYPE_CHECKING:
     import numpy as np
     import torch
 
+    from atomml.base_model import Model
     from atomml.model import Potential
 
 __all__ = [
     "FORMAT",
     "Checkpoint",
     "State",
+    "load_any_model",
     "load_checkpoint",
     "load_model_file",
     "load_state",
@@ -131,24 +133,24 @@ def read_header(path: str | Path) -> dict[str, Any]:
     return tensor_file.read(Path(path), None)[1]
 
 
-def save_model(model: Potential, path: str | Path, header_extra: Mapping[str, Any] | None = None) -> str:
-    """Write a potential's weights, shape and description; returns the digest.
+def save_model(model: Model, path: str | Path, header_extra: Mapping[str, Any] | None = None) -> str:
+    """Write a model's weights, shape and description; returns the digest.
 
     Args:
-        model: Any potential whose family the registry knows.
+        model: Any model whose family the registry knows.
         path: Where to; the name ends in ``.safetensors`` by custom.
         header_extra: Further JSON for the header's ``extra`` (training settings, metrics).
     """
     return save_checkpoint(path, model.state_dict(), _describe(model, header_extra))
 
 
-def model_digest(model: Potential) -> str:
+def model_digest(model: Model) -> str:
     """The digest that :func:`save_model` would return, without writing anything."""
     entries = {name: tensor_file.from_torch(name, tensor) for name, tensor in model.state_dict().items()}
     return tensor_file.content_digest(entries, _describe(model, None), "tensors")
 
 
-def _describe(model: Potential, extra: Mapping[str, Any] | None) -> dict[str, Any]:
+def _describe(model: Model, extra: Mapping[str, Any] | None) -> dict[str, Any]:
     return {
         "family": model.info.family,
         "hyperparameters": model.hyperparameters(),
@@ -160,6 +162,24 @@ def _describe(model: Potential, extra: Mapping[str, Any] | None) -> dict[str, An
 
 def load_model_file(path: str | Path, dtype: str = "float32", device: str = "auto") -> Potential:
     """The potential in a checkpoint, ready for inference; see :func:`atomml.registry.load_model`.
+
+    Raises:
+        ModelError: A model that is no potential.
+        CheckpointError: As :func:`load_any_model`.
+    """
+    from atomml.model import Potential
+
+    model = load_any_model(path, dtype, device)
+    if not isinstance(model, Potential):
+        raise ModelError(
+            f"{path} holds a {model.info.kind} predictor, which gives no energies and forces: use it with "
+            f"atomml {model.info.kind}."
+        )
+    return model
+
+
+def load_any_model(path: str | Path, dtype: str = "float32", device: str = "auto") -> Model:
+    """The model in a checkpoint, whatever it predicts, ready for inference.
 
     Raises:
         CheckpointError: A damaged or foreign file, or weights that do not fit the model they name.

@@ -26,9 +26,10 @@ from atomml.files import write_atomic
 if TYPE_CHECKING:
     import torch
 
+    from atomml.base_model import Model
     from atomml.model import Potential
 
-    AnyPotential = TypeVar("AnyPotential", bound=Potential)
+    AnyModel = TypeVar("AnyModel", bound=Model)
 
 __all__ = [
     "BUILT_IN",
@@ -56,6 +57,7 @@ FAMILIES = {
     "dpa3": "atomml.potentials.dpa3:DPA3",
     "lennard_jones": "atomml.potentials.lennard_jones:LennardJones",
     "mace": "atomml.potentials.mace:MACE",
+    "sphnet": "atomml.potentials.sphnet:SPHNet",
 }
 """Family, as a checkpoint names it, to the class that its weights fit."""
 
@@ -209,7 +211,7 @@ def seeded_generator(seed: int) -> Iterator[None]:
         yield
 
 
-def prepare(model: AnyPotential, dtype: str, device: str) -> AnyPotential:
+def prepare(model: AnyModel, dtype: str, device: str) -> AnyModel:
     """The model in the wanted precision, on the wanted device, in eval mode, weights frozen.
 
     Raises:
@@ -218,7 +220,7 @@ def prepare(model: AnyPotential, dtype: str, device: str) -> AnyPotential:
     return model.to(dtype=_dtype(dtype), device=_device(device)).eval().requires_grad_(False)
 
 
-def family_class(family: str, where: str) -> type[Potential]:
+def family_class(family: str, where: str) -> type[Model]:
     """The class of a family, built in or from a plug-in; a file can name no other code.
 
     Raises:

@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from machine import describe, limit_threads
+from peer import interpreter
 
 STRAIN = 0.005
 FILES = {"moduli": "mp_binary_elasticity.extxyz.gz", "heat": "alexandria_binary_heat_capacity.extxyz.gz"}
@@ -117,6 +118,7 @@ def our_moduli(atoms: Any, model: Any, told: argparse.Namespace) -> dict[str, An
         "shear_modulus": found.shear_modulus,
         "stable": found.stable,
         "converged": found.converged,
+        "relaxed": {"cell": found.atoms.cell.tolist(), "positions": found.atoms.positions.tolist()},
     }
 
 
@@ -166,7 +168,7 @@ def beside_peer(
     """The same crystals with matcalc: how far apart, and the ratio of the wall times."""
     import numpy as np
 
-    python = peer_environment(told.peer_env)
+    python = interpreter(told.peer_env, [f"torch=={version('torch').partition('+')[0]}", *PEER])
     settings = {
         # Ours are changes of the angle, matcalc's components of the strain tensor, half as large. One strain
         # of either sign: both then take the central difference, whatever curve each would fit to more.
@@ -178,7 +180,11 @@ def beside_peer(
         "min_length": told.min_length,
         "temperature": 300.0,
     }
-    found = run_peer(python, kind, chosen, settings, told.threads)
+    relaxed = {row["id"]: row["relaxed"] for row in rows if "relaxed" in row}
+    found = run_peer(python, kind, chosen, relaxed, settings, told.threads)
+    for row, atoms in zip(rows, chosen, strict=True):
+        if "relaxed" in row:
+            row |= same_cell(atoms, row["relaxed"], told)
     print("\n# " + ", ".join(f"{name} {number}" for name, number in found["versions"].items()))
     both = [
         (ours, theirs)
@@ -190,10 +196,13 @@ def beside_peer(
             print(f"  matcalc failed: {theirs['id']}: {theirs['error'][:160]}")
     print("\n| beside matcalc | crystals | median difference | largest | where |\n|---|---|---|---|---|")
     for name, _, unit in QUANTITIES[kind]:
-        apart = np.array([abs(ours[name] - theirs[name]) for ours, theirs in both])
-        if len(apart):
-            worst = both[int(apart.argmax())][0]["formula"]
-            print(f"| {name}, {unit} | {len(apart)} | {np.median(apart):.3g} | {apart.max():.3g} | {worst} |")
+        for label, prefix in ((name, ""), (f"{name} from one cell, by the same six strains", "same_")):
+            pairs = [(ours, theirs) for ours, theirs in both if prefix + name in theirs]
+            apart = np.array([abs(ours[prefix + name] - theirs[prefix + name]) for ours, theirs in pairs])
+            if len(apart):
+                worst = pairs[int(apart.argmax())][0]["formula"]
+                cells = f"{len(apart)} | {np.median(apart):.3g} | {apart.max():.3g} | {worst}"
+                print(f"| {label}, {unit} | {cells} |")
     if not both:
         return
     mine, other = (sum(row["seconds"] for row in side) for side in zip(*both, strict=True))
@@ -203,19 +212,27 @@ def beside_peer(
         print(f"  {ours['formula']}: {numbers}, {ours['seconds']:.1f} | {theirs['seconds']:.1f} s")
 
 
-def peer_environment(folder: Path) -> Path:
-    """The interpreter of an environment with matcalc and chgnet; made by pip where there is none."""
-    python = folder / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        same = f"torch=={version('torch')}"  # as here, without the gigabytes of one for a GPU
-        index = ["--extra-index-url", "https://download.pytorch.org/whl/cpu"]
-        subprocess.run([str(python), "-m", "pip", "install", "-q", *index, same, *PEER], check=True)
-    return python
+def same_cell(atoms: Any, relaxed: dict[str, Any], told: argparse.Namespace) -> dict[str, float]:
+    """The moduli of a relaxed cell by all six strains, as matcalc strains it."""
+    from ase import Atoms
+
+    from atomml import load_model
+    from atomml.workflows import elastic
+
+    cell = Atoms(atoms.numbers, relaxed["positions"], cell=relaxed["cell"], pbc=True)
+    model = load_model("chgnet-0.3.0", dtype="float64", device="cpu")
+    more: dict[str, Any] = {"strain": STRAIN, "ions": told.ions, "points": 2}
+    found = elastic(cell, model, start="given", symmetry=False, **more)
+    return {"same_bulk_modulus": found.bulk_modulus, "same_shear_modulus": found.shear_modulus}
 
 
 def run_peer(
-    python: Path, kind: str, chosen: Sequence[Any], settings: dict[str, Any], threads: int
+    python: Path,
+    kind: str,
+    chosen: Sequence[Any],
+    relaxed: dict[str, Any],
+    settings: dict[str, Any],
+    threads: int,
 ) -> dict[str, Any]:
     """What ``matcalc_peer.py`` finds, in its own interpreter."""
     import os
@@ -226,6 +243,7 @@ def run_peer(
             "cell": atoms.cell.tolist(),
             "numbers": atoms.numbers.tolist(),
             "positions": atoms.positions.tolist(),
+            "relaxed": relaxed.get(atoms.info["id"]),
         }
         for atoms in chosen
     ]

@@ -11,13 +11,13 @@ from __future__ import annotations
 import argparse
 import json
 import subprocess
-import sys
 import tempfile
 import time
 from pathlib import Path
 from typing import Any
 
 from machine import describe, limit_threads
+from peer import interpreter
 
 NAMES = ("CH4", "C6H6", "CH3CH2OH", "C4H4S", "SiH4", "P2", "CH3SH", "C5H5N", "NaCl", "CCl4", "C2F4", "H2O")
 
@@ -61,10 +61,7 @@ def peer(folder: Path, molecules: list[Any]) -> list[dict[str, Any]]:
     """What tad-dftd3 says, Hartree and Bohr."""
     from ase.units import Bohr
 
-    python = folder / "bin" / "python"
-    if not python.exists():
-        subprocess.run([sys.executable, "-m", "venv", str(folder)], check=True)
-        subprocess.run([str(python), "-m", "pip", "install", "-q", "tad-dftd3==0.7.0"], check=True)
+    python = interpreter(folder, ["tad-dftd3==0.7.0"])
     given = [{"numbers": a.numbers.tolist(), "positions": (a.positions / Bohr).tolist()} for a in molecules]
     done = subprocess.run(
         [str(python), "-W", "ignore", "-c", PEER],

@@ -41,7 +41,11 @@ def main() -> None:
             row = compute(structure_of(entry), calculator, given["settings"])
         except Exception as error:  # a failure is a row, as on our side
             row = {"error": f"{type(error).__name__}: {error}"}
-        rows.append({"id": entry["id"], **row, "seconds": time.perf_counter() - started})
+        seconds = time.perf_counter() - started
+        if entry.get("relaxed") and "error" not in row:  # what is left where both start from one cell
+            same = compute(structure_of(entry | entry["relaxed"]), calculator, given["settings"], relax=False)
+            row |= {f"same_{name}": value for name, value in same.items()}
+        rows.append({"id": entry["id"], **row, "seconds": seconds})
         sys.stderr.write(f"{entry['id']} {rows[-1]}\n")
     versions = {name: version(name) for name in ("matcalc", "chgnet", "torch", "phonopy", "pymatgen", "ase")}
     told.target.write_text(json.dumps({"versions": versions, "rows": rows}), encoding="utf-8")
@@ -54,7 +58,7 @@ def structure_of(entry: dict[str, Any]) -> Any:
     return Structure(Lattice(entry["cell"]), entry["numbers"], entry["positions"], coords_are_cartesian=True)
 
 
-def moduli(structure: Any, calculator: Any, settings: dict[str, Any]) -> dict[str, float]:
+def moduli(structure: Any, calculator: Any, settings: dict[str, Any], relax: bool = True) -> dict[str, float]:
     """Bulk and shear modulus in GPa; matcalc gives eV/Å³ unless it is asked."""
     from matcalc import ElasticityCalc
 
@@ -63,6 +67,7 @@ def moduli(structure: Any, calculator: Any, settings: dict[str, Any]) -> dict[st
         norm_strains=settings["strains"],
         shear_strains=settings["shear_strains"],
         fmax=settings["fmax"],
+        relax_structure=relax,
         relax_deformed_structures=settings["ions"] == "relaxed",
         units_GPa=True,
     ).calc(structure)

@@ -178,7 +178,7 @@ class _Job:
 
     def _labelled(self, manifest: Manifest) -> Iterator[Entry]:
         """The entries that have a label, in the order given; what has none is counted."""
-        from atomml.data.label import labels_from_json
+        from atomml.data.label import labels_from_json, matrices_from_json
 
         for name, _, entry in self.plan.entries():
             row = manifest.find(name)
@@ -189,7 +189,8 @@ class _Job:
                 continue
             method = str(row.result["method"])
             self.result.n_second_order += "solver=" in method
-            yield replace(entry, labels=labels_from_json(row.result), method=method)
+            labels, matrices = labels_from_json(row.result), matrices_from_json(row.result)
+            yield replace(entry, labels=labels, method=method, matrices=matrices)
 
     def _finish(self, inputs: list[dict[str, Any]]) -> DataLabelResult:
         result, run = self.result, self.run

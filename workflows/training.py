@@ -243,9 +243,12 @@ def _family(model: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
 def _fresh(
     family: str, shape: Mapping[str, Any], elements: Sequence[int], options: TrainOptions
 ) -> Potential:
+    from atomml.model import Potential
     from atomml.registry import family_class, seeded_generator
 
     kind = family_class(family, "The configuration")
+    if not issubclass(kind, Potential):
+        raise OptionError(f"{family} is no family of potentials: see atomml {family} --help.")
     name = options.name or f"{family}-trained"
     with seeded_generator(options.seed):
         return kind.fresh(name, elements, shape)

@@ -10,7 +10,8 @@ from ase.data import chemical_symbols
 
 from atomml.files import write_atomic
 from atomml.run import RunFolder
-from atomml.train.log import UNITS, maes
+from atomml.train.log import maes
+from atomml.train.potential_objective import UNITS, PotentialObjective
 from atomml.train.trainer import BEST, LAST
 from atomml.workflows.inputs import input_record
 from atomml.workflows.training import TrainResult
@@ -39,7 +40,7 @@ def conclude(session: Session, trainer: Trainer, timing: dict[str, float]) -> Tr
     valid = _evaluated(session, best, session.valid)
     test = _evaluated(session, best, session.test)
     progress = trainer.progress
-    errors = maes(valid.errors, "valid") if valid else {}
+    errors = maes(valid.errors, "valid", UNITS) if valid else {}
     named = {f"{name}_mae": errors.get(f"valid_{name}_mae_{unit}") for name, (unit, _) in UNITS.items()}
     result = TrainResult(
         model=str(out / BEST),
@@ -54,10 +55,10 @@ def conclude(session: Session, trainer: Trainer, timing: dict[str, float]) -> Tr
         stress_mae=named["stress_mae"],
         magmoms_mae=named["magmoms_mae"],
         before=_before(out),
-        test=_known(maes(test.errors, "test")) if test else {},
+        test=_known(maes(test.errors, "test", UNITS)) if test else {},
         labels={what: seen.record() for what, seen in session.surveys.items()},
         reference_shifts=_by_symbol(session.shifts),
-        heads={head: _known(maes(e, "valid")) for head, e in (valid.heads if valid else {}).items()},
+        heads={head: _known(maes(e, "valid", UNITS)) for head, e in (valid.heads if valid else {}).items()},
         n_frozen=session.n_frozen,
         n_replayed=len(session.replay.samples) if session.replay else 0,
         stopped_early=progress.stopped,
@@ -81,7 +82,8 @@ def _evaluated(session: Session, model: Potential, dataset: Dataset | None) -> V
     if dataset is None:
         return None
     samples = Samples(dataset, model, max_bytes=0.0)
-    return validate(model, samples, session.loss, session.processes, session.settings.limits, parity=True)
+    objective = PotentialObjective(session.loss)
+    return validate(model, samples, objective, session.processes, session.settings.limits, parity=True)
 
 
 def _before(out: Any) -> dict[str, float]:

@@ -61,7 +61,6 @@ def _validation_seconds(trainer: Trainer) -> float:
     if trainer.data.valid is None:
         return 0.0
     started = time.perf_counter()
-    validate(
-        trainer.model, trainer.data.valid, trainer.settings.loss, trainer.processes, trainer.gradients.limits
-    )
+    limits, objective = trainer.gradients.limits, trainer.settings.objective
+    validate(trainer.model, trainer.data.valid, objective, trainer.processes, limits)
     return time.perf_counter() - started

@@ -145,8 +145,8 @@ def _isolated(model: Potential, energies: dict[int, float], elements: Collection
 
 def replay_of(
     options: FineTuneOptions, model: Potential, own: Collection[int], loss: Loss, head: str = ""
-) -> Replay:
-    """The structures to replay, by the head that knows them; none is an error: replay stays on.
+) -> tuple[Replay, Dataset]:
+    """The structures to replay, as samples and as they are; none is an error, so that replay stays on.
 
     Raises:
         OptionError: No structure to replay.
@@ -172,4 +172,5 @@ def replay_of(
     if head:
         dataset = HeadDataset(dataset, head)
     per_batch = min(options.replay_batch, len(dataset))
-    return Replay(Samples(dataset, model, max_bytes=options.cache_gb * 1e9), per_batch, options.replay_weight)
+    samples = Samples(dataset, model, max_bytes=options.cache_gb * 1e9)
+    return Replay(samples, per_batch, options.replay_weight), dataset

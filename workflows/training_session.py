@@ -243,9 +243,9 @@ class Session:
 
         elements = self.surveys["training"].elements
         with self.model.answering_by(head):
-            self.replay = replay_of(options, self.model, elements, self.loss, head)
+            self.replay, replayed = replay_of(options, self.model, elements, self.loss, head)
         n = len(self.replay.samples)
-        self.surveys["replay"] = survey(self.replay.samples.dataset, "replayed", self.loss, self.model.info)
+        self.surveys["replay"] = survey(replayed, "replayed", self.loss, self.model.info)
         self.folder.event("replay", structures=n, per_step=self.replay.per_batch)
 
     def freeze(self, blocks: tuple[str, ...]) -> None:

@@ -42,6 +42,7 @@ def train_settings(options: TrainingOptions, loss: Loss, layer_decay: float) -> 
     from atomml.md.driver import parse_duration
     from atomml.train.batches import Limits
     from atomml.train.optimiser import LearningRate
+    from atomml.train.potential_objective import PotentialObjective
     from atomml.train.settings import TrainSettings
 
     seconds: float | None = None
@@ -55,7 +56,7 @@ def train_settings(options: TrainingOptions, loss: Loss, layer_decay: float) -> 
     if not options.ema < 1:
         raise OptionError("ema is 1: such an average never moves; give 0.99, say, or 0 for none.")
     return TrainSettings(
-        loss=loss,
+        objective=PotentialObjective(loss),
         epochs=options.epochs,
         batch_size=options.batch_size,
         limits=Limits(options.max_atoms, options.max_edges),

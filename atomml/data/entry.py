@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -54,6 +55,8 @@ class Entry:
             by ``frame``; "" for a structure that stands alone.
         method: Exact level of theory with versions; "" if unknown.
         weight: Weight of the whole entry in a loss.
+        matrices: Symmetric ``(n_orbitals, n_orbitals)`` float64 matrices in PySCF's order by name:
+            ``hamiltonian`` and ``prior``, Hartree.
         head: Which of a model's heads it belongs to; "" for the one that answers.
     """
 
@@ -66,6 +69,7 @@ class Entry:
     method: str = ""
     weight: float = 1.0
     head: str = ""
+    matrices: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
     @property
     def where(self) -> str:

@@ -9,16 +9,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from atomml.errors import OptionError, StructureError
+from atomml.electronic.scf_settings import ScfSettings
+from atomml.errors import OptionError
 from atomml.options import option
 
 if TYPE_CHECKING:
+    import numpy as np
     from ase import Atoms
+    from numpy.typing import NDArray
 
     from atomml.data.entry import Entry, Labels
 
@@ -27,13 +30,13 @@ __all__ = [
     "Engine",
     "LabelSettings",
     "Labelled",
-    "charge_and_spin",
     "engine_of",
     "label",
     "label_entry",
     "label_payload",
     "labels_from_json",
     "labels_to_json",
+    "matrices_from_json",
     "structure_digest",
 ]
 
@@ -50,13 +53,15 @@ METHODS = {
 
 
 @dataclass(frozen=True)
-class LabelSettings:
+class LabelSettings(ScfSettings):
     """What of a method can be chosen; each engine reads its own part."""
 
-    grid: int = option(3, "level of PySCF's integration grid", minimum=0, maximum=9)
-    conv_tol: float = option(1e-9, "change of the energy at which an SCF has converged", unit="Eh", above=0)
-    max_cycle: int = option(100, "most cycles of an SCF", minimum=1)
-    density_fit: bool = option(False, "approximate two-electron integrals by density fitting")
+    hamiltonian: bool = option(False, "keep the Kohn-Sham matrix (PySCF, closed shells) in place of forces")
+    prior: str = option(
+        "minao-pbe",
+        "Fock matrix on atomic densities that is kept beside it: by PBE, by the level itself, or none",
+        choices=("minao-pbe", "minao", "none"),
+    )
     accuracy: float = option(0.1, "accuracy of gfn1 and gfn2; smaller is tighter", above=0, maximum=10)
     dtype: str = option("float32", "precision of a model", choices=("float32", "float64"))
     device: str = option("auto", "where a model runs: auto, cpu, cuda ...")
@@ -69,10 +74,12 @@ class Labelled:
     Attributes:
         labels: Energy in eV, forces in eV/Å, stress in eV/Å³ where there is one.
         method: The exact method with versions; names the solver if it was not the usual one.
+        matrices: Symmetric matrices over the orbitals by name, Hartree.
     """
 
     labels: Labels
     method: str
+    matrices: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
 
 
 class Engine(Protocol):
@@ -149,7 +156,7 @@ def label_entry(entry: Entry, method: str, settings: LabelSettings | None = None
     engine = engine_of(method, settings)
     engine.check(entry.atoms, entry.where)
     labelled = engine.label(entry.atoms)
-    return replace(entry, labels=labelled.labels, method=labelled.method)
+    return replace(entry, labels=labelled.labels, method=labelled.method, matrices=labelled.matrices)
 
 
 def label_payload(payload: tuple[Atoms, str, LabelSettings]) -> dict[str, Any]:
@@ -159,8 +166,13 @@ def label_payload(payload: tuple[Atoms, str, LabelSettings]) -> dict[str, Any]:
         InputError, LabelError: As :func:`label`.
     """
     atoms, method, settings = payload
+    from atomml.data.record import packed_text
+
     labelled = _cached_engine(method, settings).label(atoms)
-    return labels_to_json(labelled.labels) | {"method": labelled.method}
+    found = labels_to_json(labelled.labels) | {"method": labelled.method}
+    if labelled.matrices:
+        found["matrices"] = {name: packed_text(matrix) for name, matrix in labelled.matrices.items()}
+    return found
 
 
 @lru_cache(maxsize=1)
@@ -186,6 +198,13 @@ def labels_from_json(values: Mapping[str, Any]) -> Labels:
     return Labels(**(found | arrays))
 
 
+def matrices_from_json(values: Mapping[str, Any]) -> dict[str, NDArray[np.float64]]:
+    """The matrices that :func:`label_payload` wrote."""
+    from atomml.data.record import unpacked_text
+
+    return {name: unpacked_text(text) for name, text in values.get("matrices", {}).items()}
+
+
 def structure_digest(atoms: Atoms) -> str:
     """SHA-256 of what a label depends on: elements, positions, cell, periodicity, charge and spin."""
     import numpy as np
@@ -197,55 +216,6 @@ def structure_digest(atoms: Atoms) -> str:
     cell = np.ascontiguousarray(atoms.cell.array, dtype="<f8")
     state = [atoms.info.get("charge"), atoms.info.get("spin"), atoms.pbc.tolist()]
     return digest_of(numbers.tobytes(), positions.tobytes(), cell.tobytes(), json.dumps(state, default=float))
-
-
-def charge_and_spin(atoms: Atoms, where: str = "structure") -> tuple[int, int]:
-    """Total charge and unpaired electrons of a structure for a quantum-chemical method.
-
-    A structure that says nothing is neutral and closed-shell, unless that cannot be: then nothing is
-    guessed. An isolated atom is asked for its spin, because most have one.
-
-    Raises:
-        StructureError: Not whole numbers, no electrons, a spin that their number rules out, or an
-            isolated atom without a spin.
-    """
-    charge = _whole(atoms, "charge", where)
-    spin = _whole(atoms, "spin", where)
-    electrons = int(atoms.numbers.sum()) - charge
-    if electrons < 1:
-        raise StructureError(f"{where}: charge {charge:+d} leaves {electrons} electrons: mend the charge.")
-    if len(atoms) == 1 and atoms.info.get("spin") is None and electrons > 1 and not atoms.pbc.any():
-        raise StructureError(
-            f"{where}: an isolated atom needs its spin: give the number of unpaired electrons as 'spin' "
-            f"{_ground_state(atoms, charge)}."
-        )
-    if spin < 0 or spin > electrons or (electrons - spin) % 2:
-        raise StructureError(
-            f"{where}: {electrons} electrons cannot leave {spin} unpaired: give charge and spin in the file "
-            "or with --charge and --spin."
-        )
-    return charge, spin
-
-
-def _whole(atoms: Atoms, name: str, where: str) -> int:
-    value = atoms.info.get(name)
-    try:
-        number = 0.0 if value is None else float(value)
-    except (TypeError, ValueError):
-        number = float("nan")
-    if not number.is_integer():
-        raise StructureError(f"{where}: {name} is {value!r}: give a whole number.")
-    return int(number)
-
-
-def _ground_state(atoms: Atoms, charge: int) -> str:
-    from ase.data import ground_state_magnetic_moments
-
-    number = int(atoms.numbers[0])
-    if charge or number >= len(ground_state_magnetic_moments):
-        return "in the file or with --spin"
-    moment = ground_state_magnetic_moments[number]
-    return f"in the file or with --spin ({moment:g} for the ground state of {atoms.symbols[0]})"
 
 
 def _is_model(name: str) -> bool:

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from atomml.data.entry import Labels
-from atomml.data.label import Labelled, charge_and_spin
+from atomml.data.label import Labelled
+from atomml.electronic.charge_spin import charge_and_spin
 from atomml.errors import LabelError, MissingExtraError, StructureError
 from atomml.graph.validate import validate_atoms
 

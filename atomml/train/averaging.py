@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor
 
-from atomml.model import Potential
+from atomml.base_model import Model
 
 __all__ = ["MovingAverage"]
 
@@ -24,7 +24,7 @@ class MovingAverage:
         decay: Largest decay; 0 is no averaging.
     """
 
-    def __init__(self, model: Potential, decay: float) -> None:
+    def __init__(self, model: Model, decay: float) -> None:
         self.decay = decay
         self.weights = {
             name: parameter.detach().clone()
@@ -37,7 +37,7 @@ class MovingAverage:
         return min(self.decay, (1 + step) / (10 + step))
 
     @torch.no_grad()
-    def update(self, model: Potential, step: int) -> None:
+    def update(self, model: Model, step: int) -> None:
         """Take the model's present weights in, after step ``step`` (from 1)."""
         if not self.weights:
             return
@@ -47,7 +47,7 @@ class MovingAverage:
             average.lerp_(present[name].detach(), 1.0 - decay)
 
     @contextmanager
-    def in_place_of(self, model: Potential) -> Iterator[None]:
+    def in_place_of(self, model: Model) -> Iterator[None]:
         """Inside, the model has the averaged weights; afterwards its own, to the bit."""
         present = dict(model.named_parameters())
         own: dict[str, Tensor] = {name: present[name].detach().clone() for name in self.weights}

@@ -8,13 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from atomml.train.samples import Sample
+from atomml.train.objective import TrainingSample
 
 __all__ = ["Limits", "Order", "cut", "cycle"]
+
+AnySample = TypeVar("AnySample", bound=TrainingSample)
 
 
 @dataclass(frozen=True)
@@ -64,24 +67,20 @@ class Limits:
     max_atoms: int
     max_edges: int
 
-    def halved(self, samples: Sequence[Sample]) -> Limits:
+    def halved(self, samples: Sequence[TrainingSample]) -> Limits:
         """Limits that cut these samples, which were too many, in two."""
         atoms = sum(sample.graph.n_atoms for sample in samples)
         edges = sum(sample.graph.n_edges for sample in samples)
         return Limits(min(self.max_atoms, max(atoms // 2, 1)), min(self.max_edges, max(edges // 2, 1)))
 
 
-def cut(samples: Sequence[Sample], limits: Limits) -> Iterator[list[Sample]]:
-    """Parts within the limits, in order; by head, and structures with and without a stress label apart.
-
-    A stress does not exist for a molecule, and its derivative of NaN must not reach the others.
-    """
-    kinds = sorted({(sample.head, not sample.has_stress) for sample in samples})
-    for head, without_stress in kinds:
-        part: list[Sample] = []
+def cut(samples: Sequence[AnySample], limits: Limits) -> Iterator[list[AnySample]]:
+    """Parts within the limits, each of one kind of sample, in order."""
+    for kind in sorted({sample.kind for sample in samples}):
+        part: list[AnySample] = []
         atoms = edges = 0
         for sample in samples:
-            if (sample.head, not sample.has_stress) != (head, without_stress):
+            if sample.kind != kind:
                 continue
             n, m = sample.graph.n_atoms, sample.graph.n_edges
             if part and (atoms + n > limits.max_atoms or edges + m > limits.max_edges):

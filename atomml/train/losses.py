@@ -7,7 +7,7 @@ gradients is that of the batch.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
 
 import torch
@@ -70,22 +70,32 @@ class Errors:
     """Sums of absolute errors with their counts, to be divided when all parts are there.
 
     Attributes:
-        sums: Per label the sum of absolute errors: eV/atom, eV/Å, eV/Å³, μB.
-        counts: Per label the number of components.
+        sums: Per quantity the sum of absolute errors; of potentials in eV/atom, eV/Å, eV/Å³, μB.
+        counts: Per quantity the number of components.
     """
 
-    sums: dict[str, float] = field(default_factory=lambda: dict.fromkeys(LABELS, 0.0))
-    counts: dict[str, int] = field(default_factory=lambda: dict.fromkeys(LABELS, 0))
+    sums: dict[str, float] = field(default_factory=dict)
+    counts: dict[str, int] = field(default_factory=dict)
 
     def add(self, other: Errors) -> None:
         """Count the errors of another part in."""
-        for name in LABELS:
-            self.sums[name] += other.sums[name]
-            self.counts[name] += other.counts[name]
+        for name, n in other.counts.items():
+            self.sums[name] = self.sums.get(name, 0.0) + other.sums[name]
+            self.counts[name] = self.counts.get(name, 0) + n
 
     def mae(self, name: str) -> float | None:
-        """Mean absolute error of a label; None where no such label was seen."""
-        return self.sums[name] / self.counts[name] if self.counts[name] else None
+        """Mean absolute error of a quantity; None where it was not seen."""
+        return self.sums[name] / self.counts[name] if self.counts.get(name) else None
+
+    def flat(self, names: Sequence[str]) -> list[float]:
+        """Sums, then counts, in this order, for the way to other processes."""
+        return [self.sums.get(n, 0.0) for n in names] + [float(self.counts.get(n, 0)) for n in names]
+
+    @classmethod
+    def from_flat(cls, names: Sequence[str], values: Sequence[float]) -> Errors:
+        """Undo :meth:`flat`."""
+        counts = {name: round(value) for name, value in zip(names, values[len(names) :], strict=True)}
+        return cls(dict(zip(names, values[: len(names)], strict=True)), counts)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 from torch import nn
 
+from atomml.base_model import Model
 from atomml.errors import OptionError
-from atomml.model import Potential
 from atomml.train.soap import SOAP
 from atomml.train.weights import fallen
 
@@ -78,7 +78,7 @@ class Plateau:
             self.factor, self.bad = max(self.factor * decay, smallest), 0
 
 
-def freeze(model: Potential, blocks: tuple[str, ...]) -> list[str]:
+def freeze(model: Model, blocks: tuple[str, ...]) -> list[str]:
     """Let every parameter learn but those of the named blocks; returns the names of those that learn.
 
     Raises:
@@ -102,7 +102,7 @@ def freeze(model: Potential, blocks: tuple[str, ...]) -> list[str]:
 
 
 def make_optimiser(
-    model: Potential, kind: str, rate: float, decay: float, layer_decay: float
+    model: Model, kind: str, rate: float, decay: float, layer_decay: float
 ) -> torch.optim.Optimizer:
     """An optimiser over the parameters that learn.
 

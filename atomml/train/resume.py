@@ -13,9 +13,9 @@ from typing import Any
 
 import torch
 
+from atomml.base_model import Model
 from atomml.checkpoint import load_state, save_state
 from atomml.errors import CheckpointError
-from atomml.model import Potential
 from atomml.train.averaging import MovingAverage
 from atomml.train.losses import Errors
 from atomml.train.optimiser import Plateau, load_optimiser, optimiser_arrays
@@ -94,7 +94,7 @@ class Progress:
 
 def save_training(
     path: Path,
-    model: Potential,
+    model: Model,
     average: MovingAverage,
     optimiser: torch.optim.Optimizer,
     progress: Progress,
@@ -110,7 +110,7 @@ def save_training(
 
 
 def load_training(
-    path: Path, model: Potential, average: MovingAverage, optimiser: torch.optim.Optimizer
+    path: Path, model: Model, average: MovingAverage, optimiser: torch.optim.Optimizer
 ) -> tuple[Progress, dict[str, str]]:
     """Put model, average and optimiser back as they were saved; returns the progress and the identity.
 

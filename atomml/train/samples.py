@@ -38,9 +38,12 @@ class Sample:
     head: str = ""
 
     @property
-    def has_stress(self) -> bool:
-        """Whether any component of a stress is labelled."""
-        return bool(torch.isfinite(self.targets.stress).any())
+    def kind(self) -> tuple[str, bool]:
+        """Head, and whether no component of a stress is labelled.
+
+        A stress does not exist for a molecule, and its derivative of NaN must not reach the others.
+        """
+        return self.head, not bool(torch.isfinite(self.targets.stress).any())
 
 
 class Samples:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from atomml.train.batches import Limits
-from atomml.train.losses import Loss
+from atomml.train.objective import Objective
 from atomml.train.optimiser import LearningRate
 
 __all__ = ["TrainSettings"]
@@ -16,7 +16,7 @@ class TrainSettings:
     """What a training is told.
 
     Attributes:
-        loss: What is minimised.
+        objective: What is minimised.
         epochs: Passes over the data at which it ends.
         max_steps: Steps at which it ends, if that is sooner; 0 for no such limit.
         batch_size: Structures in a step's batch, over all processes.
@@ -37,7 +37,7 @@ class TrainSettings:
         max_time_s: Seconds that the run may take, turned into a number of steps at the start.
     """
 
-    loss: Loss
+    objective: Objective
     epochs: int
     batch_size: int
     limits: Limits

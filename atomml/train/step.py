@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, nn
 
-from atomml.data.entry import LABELS
+from atomml.base_model import Model
 from atomml.errors import RunFailedError
-from atomml.model import Potential, Prediction
 from atomml.train.batches import Limits, cut
-from atomml.train.losses import Errors, Loss
+from atomml.train.losses import Errors
+from atomml.train.objective import Objective, TrainingSample
 from atomml.train.processes import Processes
-from atomml.train.samples import Sample, join
 
 __all__ = ["BatchGroup", "Gradient", "Gradients", "is_out_of_memory"]
 
@@ -32,7 +31,7 @@ class BatchGroup:
         reported: Whether their errors count among those of the training.
     """
 
-    samples: Sequence[Sample]
+    samples: Sequence[TrainingSample]
     weight: float = 1.0
     reported: bool = True
 
@@ -59,7 +58,7 @@ class Gradients:
 
     Args:
         model: The model; its parameters that require a gradient learn.
-        loss: The loss.
+        objective: What is minimised.
         processes: Who computes.
         limits: Largest part that is computed at once.
         warn: Called with a sentence when the memory did not suffice.
@@ -70,13 +69,13 @@ class Gradients:
 
     def __init__(
         self,
-        model: Potential,
-        loss: Loss,
+        model: Model,
+        objective: Objective,
         processes: Processes,
         limits: Limits,
         warn: Callable[[str], None] = _log.warning,
     ) -> None:
-        self.model, self.loss, self.processes = model, loss, processes
+        self.model, self.objective, self.processes = model, objective, processes
         self.limits = limits
         self._warn = warn
         self._parameters = [p for p in model.parameters() if p.requires_grad]
@@ -94,7 +93,7 @@ class Gradients:
         """
         total = Gradient([torch.zeros_like(p) for p in self._parameters], 0.0)
         for group in groups:
-            counts = counts_of(group.samples)
+            counts = self.objective.counts(group.samples)
             for part in cut(self.processes.share(group.samples), self.limits):
                 self._add(part, group, counts, progress, total)
         total = self._reduced(total, stop)
@@ -107,7 +106,7 @@ class Gradients:
 
     def _add(
         self,
-        samples: list[Sample],
+        samples: list[TrainingSample],
         group: BatchGroup,
         counts: dict[str, int],
         progress: float,
@@ -139,18 +138,13 @@ class Gradients:
             self._add(half, group, counts, progress, total)
 
     def _part(
-        self, samples: list[Sample], counts: dict[str, int], progress: float
+        self, samples: list[TrainingSample], counts: dict[str, int], progress: float
     ) -> tuple[float, Errors, tuple[Tensor | None, ...]]:
         """Loss, errors and gradients of a part; nothing is added anywhere until all of it is there."""
-        graph, targets = join(samples, self.processes.device)
-        has = targets.counts()
-        wants_forces = self.loss.wants("forces") and has["forces"] > 0
-        wants_stress = self.loss.wants("stress") and has["stress"] > 0
-        with self.processes.casting(), self.model.answering_by(samples[0].head):
-            prediction: Prediction = self.model.differentiable(
-                graph, forces=wants_forces, stress=wants_stress, create_graph=wants_forces or wants_stress
+        with self.processes.casting():
+            loss, errors = self.objective.judge(
+                self.model, samples, counts, progress, self.processes.device, learning=True
             )
-            loss, errors = self.loss(prediction, graph, targets, counts, progress)
             if not loss.requires_grad:  # nothing of this part is labelled
                 return float(loss), errors, tuple(None for _ in self._parameters)
             gradients = torch.autograd.grad(loss, self._parameters, allow_unused=True)
@@ -162,25 +156,13 @@ class Gradients:
             total.stop = stop
             return total
         flat = nn.utils.parameters_to_vector(total.tensors).double()
-        scalars = [total.loss, float(stop)]
-        scalars += [total.errors.sums[name] for name in LABELS]
-        scalars += [float(total.errors.counts[name]) for name in LABELS]
+        names = self.objective.names
+        scalars = [total.loss, float(stop), *total.errors.flat(names)]
         tail = torch.tensor(scalars, dtype=torch.float64, device=flat.device)
         whole = self.processes.sum(torch.cat([flat, tail]))
         nn.utils.vector_to_parameters(whole[: -len(scalars)].to(total.tensors[0].dtype), total.tensors)
         loss, stopped, *rest = whole[-len(scalars) :].tolist()
-        sums = dict(zip(LABELS, rest[: len(LABELS)], strict=True))
-        counts = {name: round(value) for name, value in zip(LABELS, rest[len(LABELS) :], strict=True)}
-        return Gradient(total.tensors, loss, Errors(sums, counts), stopped > 0)
-
-
-def counts_of(samples: Sequence[Sample]) -> dict[str, int]:
-    """Labelled components of each kind in a whole batch."""
-    counts = dict.fromkeys(LABELS, 0)
-    for sample in samples:
-        for name, n in sample.targets.counts().items():
-            counts[name] += n
-    return counts
+        return Gradient(total.tensors, loss, Errors.from_flat(names, rest), stopped > 0)
 
 
 def is_out_of_memory(error: RuntimeError) -> bool:
@@ -190,7 +172,7 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return said or isinstance(error, torch.OutOfMemoryError)
 
 
-def _shrink(samples: Sequence[Sample], error: RuntimeError) -> None:
+def _shrink(samples: Sequence[TrainingSample], error: RuntimeError) -> None:
     """Make room on the GPU; give up on a single structure."""
     if len(samples) == 1:
         raise RunFailedError(

@@ -12,19 +12,19 @@ from typing import Any
 
 import torch
 
+from atomml.base_model import Model
 from atomml.checkpoint import save_model
 from atomml.errors import CheckpointError
 from atomml.interruption import deferred_signals
 from atomml.md.recorder import GrowingFile
-from atomml.model import Potential
 from atomml.train.averaging import MovingAverage
 from atomml.train.batches import Limits, Order, cycle
-from atomml.train.log import COLUMNS, log_row, row_text
+from atomml.train.log import columns, log_row, row_text
 from atomml.train.losses import Errors
+from atomml.train.objective import SampleSet
 from atomml.train.optimiser import make_optimiser, set_rate
 from atomml.train.processes import Processes
 from atomml.train.resume import RESTART, Progress, load_training, save_training
-from atomml.train.samples import Samples
 from atomml.train.settings import TrainSettings
 from atomml.train.step import BatchGroup, Gradients
 from atomml.train.validation import Validation, validate
@@ -68,7 +68,7 @@ class Replay:
         weight: Weight of their loss.
     """
 
-    samples: Samples
+    samples: SampleSet
     per_batch: int
     weight: float
 
@@ -83,13 +83,13 @@ class Data:
         replay: Structures against forgetting; None for none.
     """
 
-    train: Samples
-    valid: Samples | None = None
+    train: SampleSet
+    valid: SampleSet | None = None
     replay: Replay | None = None
 
 
 class Trainer:
-    """Trains a potential in a folder.
+    """Trains a model in a folder.
 
     ``model.safetensors`` holds the best weights so far (of the moving average, if there is one; the last
     ones without a validation set), ``last.safetensors`` the last, ``log.csv`` a line per epoch, and
@@ -111,7 +111,7 @@ class Trainer:
 
     def __init__(
         self,
-        model: Potential,
+        model: Model,
         data: Data,
         settings: TrainSettings,
         folder: Path,
@@ -130,7 +130,7 @@ class Trainer:
         self.optimiser = make_optimiser(
             model, settings.optimiser, settings.rate, settings.weight_decay, settings.layer_decay
         )
-        self.gradients = Gradients(model, settings.loss, processes, settings.limits, self.hooks.warn)
+        self.gradients = Gradients(model, settings.objective, processes, settings.limits, self.hooks.warn)
         self._parameters = [p for p in model.parameters() if p.requires_grad]
         limits = settings.limits
         n_steps = settings.epochs * self.order.n_batches
@@ -165,7 +165,7 @@ class Trainer:
         if self.processes.is_first:
             for name in (RESTART, BEST, LAST):
                 (self.folder / name).unlink(missing_ok=True)
-        self._append(",".join(COLUMNS) + "\n")
+        self._append(",".join(columns(self.settings.objective.units)) + "\n")
         seconds = self._end_epoch(first=True)
         if self.settings.max_time_s is not None:
             self._limit_steps(self.settings.max_time_s, seconds)
@@ -219,6 +219,7 @@ class Trainer:
     def _step(self, stop: bool) -> bool:
         """One step of the optimiser; returns whether any process was asked to stop."""
         progress, settings = self.progress, self.settings
+        self.model.begin_step(progress.step, progress.n_steps, settings.seed)
         gradient = self.gradients(self._groups(progress), progress.share, stop=stop)
         for parameter, tensor in zip(self._parameters, gradient.tensors, strict=True):
             parameter.grad = tensor
@@ -253,8 +254,8 @@ class Trainer:
     def _report_step(self, loss: float) -> None:
         errors = self.progress.errors
         shown = {
-            f"{label} {unit}": 1000 * mae
-            for name, label, unit in (("energy", "E", "meV/atom"), ("forces", "F", "meV/Å"))
+            label: factor * mae
+            for name, label, factor in self.settings.objective.shown
             if (mae := errors.mae(name)) is not None
         }
         self.hooks.event(
@@ -271,10 +272,10 @@ class Trainer:
         if self.data.valid is not None and (first or last or done % settings.valid_every == 0):
             with self.average.in_place_of(self.model):
                 validation = validate(
-                    self.model, self.data.valid, settings.loss, self.processes, self.gradients.limits
+                    self.model, self.data.valid, settings.objective, self.processes, self.gradients.limits
                 )
         rate = 0.0 if first else settings.rate * self._rate_factor()
-        row = log_row(progress, done, rate, validation)
+        row = log_row(progress, done, rate, validation, settings.objective.units)
         self._append(row_text(row))
         self.hooks.event("epoch", **{key: value for key, value in row.items() if value is not None})
         if validation is not None:

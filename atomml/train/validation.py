@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from atomml.data.entry import LABELS
-from atomml.model import Potential
+from atomml.base_model import Model
 from atomml.train.batches import Limits, cut
-from atomml.train.losses import Errors, Loss
+from atomml.train.losses import Errors
+from atomml.train.objective import Objective, SampleSet
 from atomml.train.processes import Processes
-from atomml.train.samples import Sample, Samples, join
 
 __all__ = ["Parity", "Validation", "validate"]
 
@@ -24,14 +25,18 @@ class Parity:
     """Labels against predictions, component by component.
 
     Attributes:
-        pairs: Per label a list of ``(n, 2)`` arrays: label, prediction; energies in eV/atom.
+        pairs: Per quantity a list of ``(n, 2)`` arrays: label, prediction; energies in eV/atom.
     """
 
-    pairs: dict[str, list[np.ndarray]] = field(default_factory=lambda: {name: [] for name in LABELS})
+    pairs: dict[str, list[np.ndarray]] = field(default_factory=dict)
+
+    def add(self, name: str, pairs: Tensor) -> None:
+        """Keep labels and predictions of a quantity, ``(n, 2)``."""
+        self.pairs.setdefault(name, []).append(pairs.detach().cpu().numpy())
 
     def table(self, name: str) -> np.ndarray:
         """``(n, 2)`` label and prediction."""
-        return np.concatenate(self.pairs[name]) if self.pairs[name] else np.empty((0, 2))
+        return np.concatenate(self.pairs[name]) if self.pairs.get(name) else np.empty((0, 2))
 
 
 @dataclass(frozen=True)
@@ -52,9 +57,9 @@ class Validation:
 
 
 def validate(
-    model: Potential,
-    samples: Samples,
-    loss: Loss,
+    model: Model,
+    samples: SampleSet,
+    objective: Objective,
     processes: Processes,
     limits: Limits,
     *,
@@ -67,62 +72,37 @@ def validate(
     Args:
         model: The model.
         samples: The samples.
-        loss: The loss.
+        objective: Loss and errors.
         processes: Who computes.
         limits: Largest part that is computed at once.
         parity: Whether to keep every label with its prediction (of this process's share).
     """
-    total, pairs = 0.0, Parity()
+    total, pairs = 0.0, Parity() if parity else None
     heads = {head: Errors() for head in samples.heads}
     mine = processes.share(range(len(samples)))
     for start in range(0, len(mine), _AT_ONCE):
         for part in cut([samples[i] for i in mine[start : start + _AT_ONCE]], limits):
-            value, found = _part(model, part, loss, samples.counts, processes, pairs if parity else None)
-            total += value
+            with torch.no_grad():
+                value, found = objective.judge(
+                    model, part, samples.counts, 1.0, processes.device, learning=False, parity=pairs
+                )
+            total += float(value)
             heads[part[0].head].add(found)
     if processes.n > 1:
-        total, heads = _summed(total, heads, processes)
+        total, heads = _summed(total, heads, objective.names, processes)
     errors = Errors()
     for found in heads.values():
         errors.add(found)
     heads.pop("", None)
-    return Validation(total, errors, heads, pairs if parity else None)
+    return Validation(total, errors, heads, pairs)
 
 
-def _summed(total: float, heads: dict[str, Errors], processes: Processes) -> tuple[float, dict[str, Errors]]:
+def _summed(
+    total: float, heads: dict[str, Errors], names: Sequence[str], processes: Processes
+) -> tuple[float, dict[str, Errors]]:
     """Loss and errors over all processes, in one message."""
-    scalars = [total]
-    for errors in heads.values():
-        scalars += [*errors.sums.values(), *map(float, errors.counts.values())]
+    scalars = [total, *(value for errors in heads.values() for value in errors.flat(names))]
     whole = processes.sum(torch.tensor(scalars, dtype=torch.float64, device=processes.device)).tolist()
-    rest = iter(whole[1:])
-    for head in heads:
-        sums = {name: next(rest) for name in LABELS}
-        heads[head] = Errors(sums, {name: round(next(rest)) for name in LABELS})
-    return whole[0], heads
-
-
-def _part(
-    model: Potential,
-    samples: list[Sample],
-    loss: Loss,
-    counts: dict[str, int],
-    processes: Processes,
-    parity: Parity | None,
-) -> tuple[float, Errors]:
-    graph, targets = join(samples, processes.device)
-    has = targets.counts()
-    with model.answering_by(samples[0].head):
-        prediction = model.predict(graph, forces=has["forces"] > 0, stress=has["stress"] > 0)
-    value, errors = loss(prediction, graph, targets, counts, progress=1.0)
-    if parity is not None:
-        sizes = graph.atoms_per_graph()
-        for name in LABELS:
-            label, found = getattr(targets, name), getattr(prediction, name)
-            mask = torch.isfinite(label)
-            if found is None or not bool(mask.any()):
-                continue
-            pair = torch.stack([label[mask], found[mask].double()], dim=1)
-            pair = pair / sizes[mask][:, None] if name == "energy" else pair
-            parity.pairs[name].append(pair.cpu().numpy())
-    return float(value), errors
+    width = 2 * len(names)
+    parts = [whole[1 + i * width : 1 + (i + 1) * width] for i in range(len(heads))]
+    return whole[0], {h: Errors.from_flat(names, part) for h, part in zip(heads, parts, strict=True)}

@@ -66,7 +66,7 @@ def test_a_molecule_without_stress_stands_apart(tiny: Callable[..., Potential], 
     samples = Samples(ListDataset([entries[0], molecule, entries[1]]), tiny())
     parts = list(cut([samples[k] for k in range(3)], Limits(1000, 10**6)))
     assert [len(part) for part in parts] == [2, 1]
-    assert not parts[1][0].has_stress
+    assert parts[1][0].kind == ("", True)
 
 
 def test_graphs_are_kept_within_the_memory_given(

@@ -13,6 +13,7 @@ from atomml.errors import RunFailedError
 from atomml.model import Potential
 from atomml.train.batches import Limits
 from atomml.train.losses import Loss
+from atomml.train.potential_objective import PotentialObjective
 from atomml.train.processes import Processes
 from atomml.train.samples import Sample, Samples
 from atomml.train.step import BatchGroup, Gradient, Gradients, is_out_of_memory
@@ -40,7 +41,9 @@ def samples(tiny: Callable[..., Potential], dataset: ListDataset) -> list[Sample
 def gradient(
     model: Potential, samples: list[Sample], processes: Processes, limits: Limits = WIDE, **more: Any
 ) -> Gradient:
-    return Gradients(model, loss_of(), processes, limits, **more)([BatchGroup(samples)], 0.0)
+    return Gradients(model, PotentialObjective(loss_of()), processes, limits, **more)(
+        [BatchGroup(samples)], 0.0
+    )
 
 
 def test_gradient_is_the_slope_of_the_loss(
@@ -104,7 +107,7 @@ def test_out_of_memory_is_answered_by_a_smaller_batch_and_a_message(
     expected = gradient(tiny().requires_grad_(True), samples, alone)
     model, said = tiny().requires_grad_(True), []
     asked = starve(model, 4)
-    gradients = Gradients(model, loss_of(), alone, WIDE, said.append)
+    gradients = Gradients(model, PotentialObjective(loss_of()), alone, WIDE, said.append)
     found = gradients([BatchGroup(samples)], 0.0)
     assert found.loss == pytest.approx(expected.loss, rel=1e-12)
     for a, b in zip(expected.tensors, found.tensors, strict=True):
@@ -146,7 +149,7 @@ def test_replayed_structures_count_by_their_weight_and_not_in_the_errors(
 ) -> None:
     model = tiny().requires_grad_(True)
     mine, old = samples[:3], samples[3:]
-    both = Gradients(model, loss_of(), alone, WIDE)(
+    both = Gradients(model, PotentialObjective(loss_of()), alone, WIDE)(
         [BatchGroup(mine), BatchGroup(old, weight=0.5, reported=False)], 0.0
     )
     first, second = gradient(model, mine, alone), gradient(model, old, alone)

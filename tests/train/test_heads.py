@@ -24,6 +24,7 @@ from atomml.potentials.mace import MACE
 from atomml.registry import load_model, seeded_generator
 from atomml.train.batches import Limits
 from atomml.train.losses import Loss
+from atomml.train.potential_objective import PotentialObjective
 from atomml.train.processes import Processes
 from atomml.train.samples import Samples
 from atomml.train.step import BatchGroup, Gradients
@@ -111,7 +112,7 @@ def test_the_gradient_of_a_mixed_batch_is_that_of_each_head_by_its_structures(
     )
     samples = Samples(both, model)
     alone = Processes("cpu")
-    mixed = Gradients(model, mse(), alone, Limits(10_000, 10_000_000))
+    mixed = Gradients(model, PotentialObjective(mse()), alone, Limits(10_000, 10_000_000))
     order = [0, 3, 1, 4, 2, 5]
     found = mixed([BatchGroup([samples[i] for i in order])], 0.0)
     assert model.head is None
@@ -129,9 +130,7 @@ def test_the_gradient_of_a_mixed_batch_is_that_of_each_head_by_its_structures(
 
 
 def _counts(samples: Samples) -> dict[str, int]:
-    from atomml.train.step import counts_of
-
-    return counts_of([samples[i] for i in range(6)])
+    return PotentialObjective(mse()).counts([samples[i] for i in range(6)])
 
 
 def test_shares_make_heads_count_as_asked_whatever_their_numbers() -> None:

@@ -20,6 +20,7 @@ from atomml.registry import load_model
 from atomml.train.batches import Limits
 from atomml.train.losses import Loss
 from atomml.train.optimiser import LearningRate
+from atomml.train.potential_objective import PotentialObjective
 from atomml.train.processes import Processes
 from atomml.train.samples import Samples
 from atomml.train.settings import TrainSettings
@@ -37,7 +38,7 @@ class PulledPlug(BaseException):
 def settings(**changes: Any) -> TrainSettings:
     loss = Loss("huber", 0.05, {name: WeightSchedule.parse(w, name) for name, w in WEIGHTS.items()})
     base = TrainSettings(
-        loss=loss,
+        objective=PotentialObjective(loss),
         epochs=3,
         batch_size=3,
         limits=Limits(1000, 10**6),

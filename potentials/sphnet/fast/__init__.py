@@ -1,0 +1,3 @@
+"""Tensor products of SPHNet on the CPU: fused kernels, forwards and back."""
+
+from __future__ import annotations
