@@ -5,90 +5,32 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
-from dataclasses import dataclass, replace
-from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
 from ase.data import chemical_symbols
 
-from atomml.config import as_config, option_units
+from atomml.config import as_config
 from atomml.data.label_keys import LabelKeys
-from atomml.errors import OptionError
-from atomml.run import RunFolder, default_folder
-from atomml.train.processes import Processes
 from atomml.train.survey import Survey, check_groups, survey
 from atomml.workflows.training import TrainingOptions, TrainResult
-from atomml.workflows.training_heads import Files, as_texts, head_weights, heads_of, open_by_head, split_head
-from atomml.workflows.training_settings import loss_of, parse_weights, train_settings
+from atomml.workflows.training_heads import head_weights, heads_of, open_by_head
+from atomml.workflows.training_run import Paths, TrainingRun
+from atomml.workflows.training_settings import loss_of, parse_weights
 
 if TYPE_CHECKING:
     from atomml.data.dataset import Dataset
     from atomml.model import ModelInfo, Potential
     from atomml.train.samples import Samples
-    from atomml.train.tensorboard import Board
-    from atomml.train.trainer import Data, Replay, Trainer
+    from atomml.train.trainer import Data, Replay
     from atomml.workflows.fine_tuning import FineTuneOptions
 
 __all__ = ["Paths", "Session"]
 
 _log = logging.getLogger(__name__)
 
-_EVENT_INTERVAL_S = 1.0
 
-
-@dataclass(frozen=True)
-class Paths:
-    """Files of a training.
-
-    Attributes:
-        train, valid, test: As they were given, each with its head if it has one.
-        out: The run folder.
-    """
-
-    train: tuple[str, ...]
-    valid: tuple[str, ...]
-    test: tuple[str, ...]
-    out: Path
-
-    @classmethod
-    def of(cls, command: str, train: Files, valid: Files, test: Files, out: str | Path | None) -> Paths:
-        """Files in any of the forms that a caller may give.
-
-        Raises:
-            OptionError: Nothing to train on.
-        """
-        given = [as_texts(files) for files in (train, valid, test)]
-        if not given[0]:
-            raise OptionError(f"atomml {command} needs structures to train on: name files with --train.")
-        folder = Path(out) if out is not None else default_folder(command, split_head(given[0][0])[1])
-        return cls(given[0], given[1], given[2], folder)
-
-    def config(self) -> dict[str, Any]:
-        """What ``config.yaml`` says of them."""
-        return {"train": list(self.train), "valid": list(self.valid), "test": list(self.test)}
-
-
-class Bystander:
-    """Stands for the run folder in processes that write no files, and where nothing is to be written."""
-
-    def __init__(self, path: Path, resumed: bool) -> None:
-        self.path, self.resumed = path, resumed
-        self.warnings: list[str] = []
-        self.events: list[tuple[str, dict[str, Any]]] = []
-
-    def event(self, kind: str, **data: Any) -> None:
-        """Keep it, for a folder that may be opened later."""
-        self.events.append((kind, data))
-
-    def warn(self, message: str) -> None:
-        """Keep it likewise."""
-        self.warnings.append(message)
-
-
-class Session:
-    """One training or fine-tuning in its folder; a context manager that holds the folder.
+class Session(TrainingRun):
+    """One training or fine-tuning of a potential in its folder; a context manager that holds the folder.
 
     Args:
         command: ``train`` or ``finetune``.
@@ -101,6 +43,7 @@ class Session:
     """
 
     model: Potential
+    options: TrainingOptions
 
     def __init__(
         self,
@@ -109,63 +52,18 @@ class Session:
         kind: type,
         paths: Paths,
         config: Mapping[str, Any],
-        *,
-        resume: bool,
-        overwrite: bool,
-        started: float,
+        **how: Any,
     ) -> None:
-        self.command, self.options, self.paths, self.started = command, options, paths, started
+        from atomml.train.potential_objective import PotentialObjective
+
         self.loss = loss_of(options)
-        self.settings = train_settings(options, self.loss, getattr(options, "layer_decay", 1.0))
-        self.processes = Processes(options.device, options.precision)
-        self._opening: dict[str, Any] = {
-            "command": command,
-            "config": {**config, **paths.config(), **as_config(options)},
-            "resume": resume,
-            "overwrite": overwrite,
-            "units": option_units(kind),
-            "may_change": ("cache_gb", "tensorboard", "save_every", "device"),
-        }
+        super().__init__(command, options, kind, paths, config, PotentialObjective(self.loss), **how)
         self.held_out = ""
-        self.board: Board | None = None
         self.surveys: dict[str, Survey] = {}
         self.shifts: dict[str, dict[int, float]] = {}
         self.heads: tuple[str, ...] = ()
         self._head_weights: dict[str, float] = {}
         self.replay: Replay | None = None
-        self.parent: ModelInfo | None = None
-        self.n_frozen = 0
-        self._said = -_EVENT_INTERVAL_S
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        self.folder: RunFolder | Bystander = Bystander(self.paths.out, resumed=False)
-        return self
-
-    def begin(self) -> None:
-        """Open the folder: what is wrong with data and model is known by now, and has left nothing behind."""
-        waiting = self.folder
-        assert isinstance(waiting, Bystander)
-        resumed = False
-        if self.processes.is_first:
-            folder = self._stack.enter_context(RunFolder.open(self.paths.out, **self._opening))
-            for kind, data in waiting.events:
-                folder.event(kind, **data)
-            for sentence in waiting.warnings:
-                folder.warn(sentence)
-            self.folder, resumed = folder, folder.resumed
-        resumed = bool(self.processes.agree(resumed))
-        if not self.processes.is_first:
-            self.folder = Bystander(self.paths.out, resumed)
-        elif self.options.tensorboard:
-            from atomml.train.tensorboard import Board
-
-            self.board = self._stack.enter_context(closing(Board(self.paths.out / "tensorboard")))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
 
     def open_data(self, info: ModelInfo | None) -> None:
         """Read the files, hold a part out if need be, and say what they lack.
@@ -248,15 +146,6 @@ class Session:
         self.surveys["replay"] = survey(replayed, "replayed", self.loss, self.model.info)
         self.folder.event("replay", structures=n, per_step=self.replay.per_batch)
 
-    def freeze(self, blocks: tuple[str, ...]) -> None:
-        """Let the named blocks be as they are."""
-        from atomml.train.optimiser import freeze
-
-        learning = set(freeze(self.model, blocks))
-        frozen = [p.numel() for name, p in self.model.named_parameters() if name not in learning]
-        self.n_frozen = sum(frozen)
-        self.folder.event("frozen", blocks=list(blocks), weights=self.n_frozen)
-
     def train_samples(self) -> Data:
         """The data as the trainer takes them."""
         from atomml.train.trainer import Data
@@ -285,35 +174,7 @@ class Session:
             self, trainer, {"setup_s": ready - self.started, "training_s": time.perf_counter() - ready}
         )
 
-    def trainer(self) -> Trainer:
-        """The loop, ready to run."""
-        from atomml.md.identity import run_identity
-        from atomml.train.trainer import Hooks, Trainer
-
-        header = self.header()
-        identity = run_identity(
-            {
-                "name": (self.parent or self.model.info).name,
-                "sha256": self.parent.sha256 if self.parent else "",
-                "dtype": self.model.dtype,
-                "device": self.processes.device.type,
-            }
-        )
-        identity |= {f"data_{name}": digest for name, digest in header["data"].items()}
-        identity["processes"] = str(self.processes.n)
-        self.model.info = replace(self.model.info, training_data=self._training_data())
-        return Trainer(
-            self.model,
-            self.train_samples(),
-            self.settings,
-            self.paths.out,
-            self.processes,
-            header=header,
-            identity=identity,
-            hooks=Hooks(self._event, self.folder.warn, lambda: time.perf_counter() - self.started),
-        )
-
-    def _training_data(self) -> str:
+    def training_data(self) -> str:
         """One line for the model's card."""
         seen = self.surveys["training"]
         symbols = " ".join(chemical_symbols[z] for z in sorted(seen.elements))
@@ -332,14 +193,3 @@ class Session:
             told.pop(key, None)
         parent = None if self.parent is None else {"name": self.parent.name, "sha256": self.parent.sha256}
         return {"method": self.method, "parent": parent, "data": digests, "options": told}
-
-    def _event(self, kind: str, **data: Any) -> None:
-        """Pass events on; of the many about progress, one a second."""
-        now = time.monotonic()
-        if kind == "progress":
-            if now - self._said < _EVENT_INTERVAL_S and data.get("step") != data.get("of"):
-                return
-            self._said = now
-        self.folder.event(kind, **data)
-        if kind == "epoch" and self.board is not None:
-            self.board.epoch(data)

@@ -9,7 +9,9 @@ from atomml.errors import OptionError
 
 if TYPE_CHECKING:
     from atomml.train.losses import Loss
+    from atomml.train.objective import Objective
     from atomml.train.settings import TrainSettings
+    from atomml.workflows.loop_options import LoopOptions
     from atomml.workflows.training import TrainingOptions
 
 __all__ = ["loss_of", "parse_weights", "train_settings"]
@@ -33,7 +35,7 @@ def loss_of(options: TrainingOptions) -> Loss:
     return Loss(options.loss, options.huber_delta, weights)
 
 
-def train_settings(options: TrainingOptions, loss: Loss, layer_decay: float) -> TrainSettings:
+def train_settings(options: LoopOptions, objective: Objective, layer_decay: float) -> TrainSettings:
     """What the trainer is told.
 
     Raises:
@@ -42,7 +44,6 @@ def train_settings(options: TrainingOptions, loss: Loss, layer_decay: float) -> 
     from atomml.md.driver import parse_duration
     from atomml.train.batches import Limits
     from atomml.train.optimiser import LearningRate
-    from atomml.train.potential_objective import PotentialObjective
     from atomml.train.settings import TrainSettings
 
     seconds: float | None = None
@@ -56,7 +57,7 @@ def train_settings(options: TrainingOptions, loss: Loss, layer_decay: float) -> 
     if not options.ema < 1:
         raise OptionError("ema is 1: such an average never moves; give 0.99, say, or 0 for none.")
     return TrainSettings(
-        objective=PotentialObjective(loss),
+        objective=objective,
         epochs=options.epochs,
         batch_size=options.batch_size,
         limits=Limits(options.max_atoms, options.max_edges),

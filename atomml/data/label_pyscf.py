@@ -91,7 +91,7 @@ class PyscfEngine:
             raise LabelError(f"{self._level.name} gave a number that is not finite; there is no label.")
         matrices = {"hamiltonian": 0.5 * (fock + fock.T)}
         if self._settings.prior != "none":
-            matrices["prior"] = prior_matrix(field, self._settings.prior)
+            matrices[self._settings.prior] = prior_matrix(field, self._settings.prior)
         return Labelled(Labels(energy=float(field.e_tot) * Hartree), method, matrices)
 
     def _energy_and_gradient(self, field: Any) -> tuple[float, Any]:

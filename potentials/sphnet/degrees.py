@@ -11,12 +11,13 @@ from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
 from atomml.electronic.orbitals import AXES, coupling
 
-__all__ = ["Couplings", "Path", "couplings", "degree_slices", "harmonics", "n_components", "paths_of"]
+__all__ = ["Couplings", "Path", "by_degree", "couplings", "harmonics", "n_components", "paths_of"]
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,9 @@ def n_components(max_degree: int, lowest: int = 0) -> int:
     return (max_degree + 1) ** 2 - lowest**2
 
 
-def degree_slices(max_degree: int, lowest: int = 0) -> list[slice]:
-    """Where the components of each degree are."""
-    return [slice(d**2 - lowest**2, (d + 1) ** 2 - lowest**2) for d in range(lowest, max_degree + 1)]
+def by_degree(x: Tensor, max_degree: int, lowest: int = 0) -> tuple[Tensor, ...]:
+    """The components of each degree, of features that hold these and no others."""
+    return torch.split(x, [2 * d + 1 for d in range(lowest, max_degree + 1)])
 
 
 def harmonics(vectors: Tensor, max_degree: int) -> Tensor:

@@ -6,7 +6,6 @@ import torch
 from torch import Tensor, nn
 
 from atomml.electronic.orbitals import BlockLayout, Shells, block_layout
-from atomml.potentials.sphnet.degrees import n_components
 from atomml.potentials.sphnet.layers import Network
 
 __all__ = ["Expansion"]
@@ -64,9 +63,12 @@ class Expansion(nn.Module):
         weights: Tensor = self.weights(invariants).view(-1, self.bottleneck, layout.n_paths)
         weights = weights / self.bottleneck**0.5
         parts = []
+        sizes = [2 * d + 1 for d in range(self.max_degree + 1)] + [
+            2 * d + 1 for d in range(1, self.max_degree)
+        ]
+        own = torch.split(features, sizes)
         for degree, natural, begin, end in layout.groups:
-            offset = degree**2 if natural else n_components(self.max_degree) + degree**2 - 1
-            rows = features[offset : offset + 2 * degree + 1].transpose(0, 1)
+            rows = own[degree if natural else self.max_degree + degree].transpose(0, 1)
             found = (rows @ weights[:, :, begin:end]).transpose(1, 2) * self.scale[begin:end, None].to(rows)
             if degree == 0 and self.bias is not None:
                 shift = self.bias[begin:end] * self.scale[begin:end].to(rows)

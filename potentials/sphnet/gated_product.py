@@ -26,9 +26,11 @@ class PathWeights(nn.Module):
         self.last = nn.Parameter(torch.randn(n_paths, _HIDDEN, channels) / _HIDDEN**0.5)
         self.bias = nn.Parameter(torch.ones(n_paths, channels))
 
-    def forward(self, x: Tensor, kept: Tensor | None) -> Tensor:
-        """``(n, n_in)`` to ``(n, n_kept, channels)``."""
+    def forward(self, x: Tensor, kept: Tensor | None = None, factor: Tensor | None = None) -> Tensor:
+        """``(n, n_in)`` to ``(n, n_kept, channels)``; ``factor`` is one for each path that is kept."""
         last, bias = (self.last, self.bias) if kept is None else (self.last[kept], self.bias[kept])
+        if factor is not None:
+            last, bias = last * factor[:, None, None], bias * factor[:, None]
         n_kept, n_hidden, channels = last.shape
         hidden = nn.functional.silu(self.hidden(x))
         flat = last.permute(1, 0, 2).reshape(n_hidden, n_kept * channels)
@@ -86,13 +88,13 @@ class GatedProduct(nn.Module):
             invariants: ``(n, n_invariants)``; likewise.
         """
         table, kept = self.table()
-        factor = (self.gate.factor * self._scale.to(first.dtype))[:, None]
+        factor = self.gate.factor * self._scale.to(first.dtype)
         factor = factor if kept is None else factor[kept]
         if self.shared:
             own = self.weight if kept is None else self.weight[kept]
-            weight = (own * factor).expand(len(pairing.first), -1, -1)
+            weight = (own * factor[:, None]).expand(len(pairing.first), -1, -1)
         else:
             assert radial is not None
             assert invariants is not None
-            weight = self.by_distance(radial, kept) * self.by_invariants(invariants, kept) * factor
+            weight = self.by_distance(radial, kept, factor) * self.by_invariants(invariants, kept)
         return tensor_product(first, second, weight, pairing, table)

@@ -8,7 +8,7 @@ from itertools import pairwise
 import torch
 from torch import Tensor, nn
 
-from atomml.potentials.sphnet.degrees import degree_slices, n_components
+from atomml.potentials.sphnet.degrees import by_degree, n_components
 
 __all__ = ["Bernstein", "DegreeLinear", "DegreeNorm", "Network", "NormGate", "norms", "smooth_cutoff"]
 
@@ -34,13 +34,14 @@ class DegreeLinear(nn.Module):
 
     def __init__(self, max_degree: int, n_in: int, n_out: int, lowest: int = 0) -> None:
         super().__init__()
-        self.slices = degree_slices(max_degree, lowest)
-        self.weight = nn.Parameter(torch.randn(len(self.slices), n_in, n_out) / math.sqrt(n_in))
+        self.max_degree, self.lowest = max_degree, lowest
+        self.weight = nn.Parameter(torch.randn(max_degree + 1 - lowest, n_in, n_out) / math.sqrt(n_in))
         self.bias = nn.Parameter(torch.zeros(n_out)) if lowest == 0 else None
 
     def forward(self, x: Tensor) -> Tensor:
         """``(components, rows, n_in)`` to ``(components, rows, n_out)``."""
-        parts = [x[s] @ w for s, w in zip(self.slices, self.weight, strict=True)]
+        own = by_degree(x, self.max_degree, self.lowest)
+        parts = [part @ w for part, w in zip(own, self.weight.unbind(), strict=True)]
         if self.bias is not None:
             parts[0] = parts[0] + self.bias
         return torch.cat(parts)
@@ -48,7 +49,7 @@ class DegreeLinear(nn.Module):
 
 def norms(x: Tensor, max_degree: int, lowest: int = 0) -> Tensor:
     """Mean square of each degree's components, ``(degrees, rows, channels)``: invariant and smooth."""
-    return torch.stack([x[s].square().mean(dim=0) for s in degree_slices(max_degree, lowest)])
+    return torch.stack([part.square().mean(dim=0) for part in by_degree(x, max_degree, lowest)])
 
 
 class NormGate(nn.Module):
@@ -71,15 +72,16 @@ class NormGate(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(components, rows, channels)``, the natural ones first."""
-        split, channels = n_components(self.natural), x.shape[2]
-        sizes = norms(x[1:split], self.natural, 1)
+        n_others, n = n_components(self.natural, 1), x.shape[1]
+        scalars, natural, unnatural = torch.split(x, [1, n_others, len(x) - 1 - n_others])
+        sizes = norms(natural, self.natural, 1)
         if self.unnatural:
-            sizes = torch.cat([sizes, norms(x[split:], self.unnatural, 1)])
+            sizes = torch.cat([sizes, norms(unnatural, self.unnatural, 1)])
         sizes = torch.sqrt(sizes + 1e-5)  # smooth where a norm vanishes
-        invariants = torch.cat([x[0], *sizes], dim=1)
-        gates = self.network(invariants).unflatten(1, (-1, channels)).transpose(0, 1)
-        scaled = x[1:] * gates[1:].repeat_interleave(self._sizes, dim=0)
-        return torch.cat([gates[:1], scaled])
+        gates = self.network(torch.cat([scalars[0], *sizes], dim=1)).view(n, -1, x.shape[2])
+        first, others = torch.split(gates, [1, gates.shape[1] - 1], dim=1)
+        factors = others.transpose(0, 1).repeat_interleave(self._sizes, dim=0)
+        return torch.cat([first.transpose(0, 1), torch.cat([natural, unnatural]) * factors])
 
 
 class DegreeNorm(nn.Module):
@@ -87,19 +89,18 @@ class DegreeNorm(nn.Module):
 
     def __init__(self, max_degree: int, channels: int) -> None:
         super().__init__()
-        self.slices = degree_slices(max_degree)
-        self.scale = nn.Parameter(torch.ones(len(self.slices), channels))
+        self.max_degree = max_degree
+        self.scale = nn.Parameter(torch.ones(max_degree + 1, channels))
         self.shift = nn.Parameter(torch.zeros(channels))
 
     def forward(self, x: Tensor) -> Tensor:
         """``(components, rows, channels)``."""
         parts = []
-        for degree, where in enumerate(self.slices):
-            part = x[where]
-            if degree == 0:
-                part = part - part.mean(dim=2, keepdim=True)
-            size = torch.sqrt(part.square().mean(dim=(0, 2), keepdim=True) + 1e-5)
-            parts.append(part / size * self.scale[degree])
+        own, scales = by_degree(x, self.max_degree), self.scale.unbind()
+        for degree, (part, scale) in enumerate(zip(own, scales, strict=True)):
+            centred = part - part.mean(dim=2, keepdim=True) if degree == 0 else part
+            size = torch.sqrt(centred.square().mean(dim=(0, 2), keepdim=True) + 1e-5)
+            parts.append(centred / size * scale)
         parts[0] = parts[0] + self.shift
         return torch.cat(parts)
 

@@ -33,7 +33,8 @@ class BothParities(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """``(components, rows, n_in)`` to ``(components, rows, n_out)``."""
-        return torch.cat([self.natural(x[: self.split]), self.unnatural(x[self.split :])])
+        natural, unnatural = torch.split(x, [self.split, len(x) - self.split])
+        return torch.cat([self.natural(natural), self.unnatural(unnatural)])
 
 
 class AtomLayer(nn.Module):
@@ -55,7 +56,8 @@ class AtomLayer(nn.Module):
         atoms = torch.arange(x.shape[1], device=x.device)
         own = self.mix(self.before(x))
         made = self.product(own, own, Pairing(atoms, atoms, bounds))
-        made = torch.cat([made[: len(x)] + x, made[len(x) :]])
+        natural, unnatural = torch.split(made, [len(x), len(made) - len(x)])
+        made = torch.cat([natural + x, unnatural])
         found: Tensor = self.last(self.after(made))
         return found
 
@@ -105,10 +107,10 @@ class PairLayer(nn.Module):
             pairs, radial, invariants = near(pairs, kept), radial[kept], invariants[kept] * factor
         made = self.product(own, own, pairs.pairing(), radial, invariants)
         if self.own_direction:
-            weight = self.by_distance(radial, None) * self.by_invariants(invariants, None)
+            weight = self.by_distance(radial) * self.by_invariants(invariants)
             weight = weight.transpose(0, 1).repeat_interleave(self._sizes, dim=0)
-            natural = pairs.harmonics * weight
-            made = torch.cat([made[: len(natural)] + natural, made[len(natural) :]])
+            natural, unnatural = torch.split(made, [len(own), len(made) - len(own)])
+            made = torch.cat([natural + pairs.harmonics * weight, unnatural])
         found: Tensor = self.last(self.after(made))
         if before is None:
             return found

@@ -7,7 +7,7 @@ from torch import Tensor, nn
 
 from atomml.nn.segment import segment_sum
 from atomml.potentials.sphnet.config import SPHNetConfig
-from atomml.potentials.sphnet.degrees import degree_slices, n_components, paths_of
+from atomml.potentials.sphnet.degrees import by_degree, n_components, paths_of
 from atomml.potentials.sphnet.gated_product import GatedProduct
 from atomml.potentials.sphnet.gates import PairGate
 from atomml.potentials.sphnet.layers import DegreeLinear, DegreeNorm, NormGate
@@ -21,10 +21,11 @@ def invariants_of(x: Tensor, centre: Tensor, neighbour: Tensor, max_degree: int)
 
     ``(n_pairs, (max_degree + 2) channels)``; of scalars alone ``(n_pairs, 2 channels)``.
     """
-    one, two = x[:, centre], x[:, neighbour]
-    parts = [one[0], two[0]]
-    if len(x) > 1:
-        parts += [(one[s] * two[s]).mean(dim=0) for s in degree_slices(max_degree)[1:]]
+    if len(x) == 1:
+        return torch.cat([x[0][centre], x[0][neighbour]], dim=1)
+    scalars, others = torch.split(x, [1, len(x) - 1])
+    products = by_degree(others[:, centre] * others[:, neighbour], max_degree, 1)
+    parts = [scalars[0][centre], scalars[0][neighbour], *(part.mean(dim=0) for part in products)]
     return torch.cat(parts, dim=1)
 
 
@@ -63,6 +64,10 @@ class SphericalLayer(nn.Module):
         message = self.product(source, pairs.harmonics, pairs.messages(), radial, invariants)
         message = message[: n_components(self.max_degree)].transpose(0, 1).contiguous()
         total = self.norm(segment_sum(message, pairs.centre, n_atoms).transpose(0, 1))
-        total = torch.cat([total[:1] + x, total[1:]]) if self.first else total + x
+        if self.first:
+            scalars, others = torch.split(total, [1, len(total) - 1])
+            total = torch.cat([scalars + x, others])
+        else:
+            total = total + x
         mixed: Tensor = self.after(total)
         return mixed

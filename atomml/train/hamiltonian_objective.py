@@ -1,0 +1,241 @@
+"""Kohn-Sham matrices of molecules as samples, and what is minimised over them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from atomml.data.dataset import Dataset
+from atomml.data.entry import Entry
+from atomml.electronic.hamiltonian_model import HamiltonianModel
+from atomml.electronic.matrices import MatrixBlocks, all_pairs, assemble, blocks_of, join_blocks
+from atomml.errors import StructureError
+from atomml.graph.atom_graph import AtomGraph
+from atomml.graph.batching import collate
+from atomml.train.losses import Errors
+from atomml.train.validation import Parity
+
+__all__ = ["HamiltonianObjective", "HamiltonianSample", "HamiltonianSamples"]
+
+UNITS = {"hamiltonian": ("uEh", 1e6), "levels": ("uEh", 1e6)}
+"""Suffix and factor under which errors are written; losses count Hartree."""
+
+_UNIT = 1e3
+"""Losses are of errors in mEh: absolute values count most below one, squares above."""
+
+
+@dataclass(frozen=True)
+class HamiltonianSample:
+    """One molecule with what is to be learned of its matrix.
+
+    Attributes:
+        graph: Of all pairs.
+        target: Blocks of the matrix less the prior, Hartree.
+        where: What to call it in an error.
+        n_entries: Numbers in the matrix.
+        orbitals: ``(n, n)`` coefficients of the matrix's own orbitals in columns; None where not needed.
+        n_occupied: How many of them are occupied.
+    """
+
+    graph: AtomGraph
+    target: MatrixBlocks
+    where: str
+    n_entries: int
+    orbitals: Tensor | None = None
+    n_occupied: int = 0
+    head: str = ""
+    kind: tuple[str, ...] = ()
+
+
+class HamiltonianSamples:
+    """The entries of a data set as samples, made once each and kept.
+
+    Args:
+        dataset: Entries with matrices.
+        model: For its shells and prior.
+        aligned: Whether orbitals are needed.
+    """
+
+    heads: tuple[str, ...] = ("",)
+
+    def __init__(self, dataset: Dataset, model: HamiltonianModel, *, aligned: bool = False) -> None:
+        self.dataset, self.aligned = dataset, aligned
+        self.n_atoms = np.asarray(dataset.n_atoms)
+        self._model = model
+        self._kept: dict[int, HamiltonianSample] = {}
+
+    def __len__(self) -> int:
+        return len(self.dataset)
+
+    @cached_property
+    def counts(self) -> dict[str, int]:
+        """Numbers in all matrices, and orbital energies."""
+        sizes = [len(entry.matrices["hamiltonian"]) for entry in self.dataset]
+        return {"hamiltonian": sum(n * n for n in sizes), "levels": sum(sizes) if self.aligned else 0}
+
+    def __getitem__(self, index: int) -> HamiltonianSample:
+        """One sample.
+
+        Raises:
+            StructureError: No matrix, or one of another basis set.
+        """
+        if index not in self._kept:
+            self._kept[index] = self._made(self.dataset[index])
+        return self._kept[index]
+
+    def _made(self, entry: Entry) -> HamiltonianSample:
+        model = self._model
+        matrix, graph = matrix_of(entry), all_pairs(entry.atoms, entry.where)
+        left = matrix - prior_of(entry, model.level.prior)
+        n = sum(len(_orders(model.shells_of(int(z)))) for z in entry.atoms.numbers)
+        if len(matrix) != n:
+            raise StructureError(
+                f"{entry.where} has a matrix of {len(matrix)} orbitals, and {model.level.level} has {n} for "
+                "it: label it at that level."
+            )
+        target = blocks_of(torch.from_numpy(left), graph, model.shells_of)
+        orbitals, n_occupied = None, 0
+        if self.aligned:
+            from atomml.electronic.orbital_levels import solve_orbitals
+
+            solved = solve_orbitals(matrix, entry.atoms, model.level.basis)
+            orbitals, n_occupied = torch.from_numpy(solved.coefficients), solved.n_occupied
+        return HamiltonianSample(graph, target, entry.where, n * n, orbitals, n_occupied)
+
+
+def _orders(shells: Sequence[int]) -> list[int]:
+    return [order for degree in shells for order in range(2 * degree + 1)]
+
+
+def matrix_of(entry: Entry) -> np.ndarray:
+    """The Kohn-Sham matrix of an entry.
+
+    Raises:
+        StructureError: It has none.
+    """
+    if "hamiltonian" not in entry.matrices:
+        raise StructureError(f"{entry.where} has no matrix: label it with atomml hamiltonian label.")
+    return entry.matrices["hamiltonian"]
+
+
+def prior_of(entry: Entry, prior: str) -> np.ndarray:
+    """The prior that was kept with an entry; zeros for ``none``.
+
+    Raises:
+        StructureError: It was not kept.
+    """
+    if prior == "none":
+        return np.zeros_like(matrix_of(entry))
+    if prior not in entry.matrices:
+        kept = [name for name in entry.matrices if name != "hamiltonian"]
+        raise StructureError(
+            f"{entry.where} keeps no prior {prior}: label it again with --prior {prior}, or train with the "
+            f"one that it keeps ({', '.join(kept) or 'none'})."
+        )
+    return entry.matrices[prior]
+
+
+@dataclass(frozen=True)
+class HamiltonianObjective:
+    """Mean absolute and squared errors over real orbitals, and in the basis of the reference's own orbitals.
+
+    The latter are the wavefunction alignment of Li et al. (WANet, ICLR 2025): errors between the reference's
+    orbitals, of which those on the diagonal are first-order errors of orbital energies.
+
+    Attributes:
+        entries: Weight of the errors of the matrix's numbers.
+        alignment: Weight of those between orbitals.
+    """
+
+    entries: float = 1.0
+    alignment: float = 0.0
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Numbers of the matrix, and orbital energies to first order."""
+        return tuple(UNITS)
+
+    @property
+    def units(self) -> Mapping[str, tuple[str, float]]:
+        """Micro-Hartree."""
+        return UNITS
+
+    @property
+    def shown(self) -> tuple[tuple[str, str, float], ...]:
+        """Both."""
+        return ("hamiltonian", "H µEh", 1e6), ("levels", "ε µEh", 1e6)
+
+    def counts(self, samples: Sequence[HamiltonianSample]) -> dict[str, int]:
+        """Numbers in the matrices, and orbital energies."""
+        with_orbitals = [s.orbitals for s in samples if s.orbitals is not None]
+        return {
+            "hamiltonian": sum(sample.n_entries for sample in samples),
+            "levels": sum(len(orbitals) for orbitals in with_orbitals),
+        }
+
+    def judge(
+        self,
+        model: HamiltonianModel,
+        samples: Sequence[HamiltonianSample],
+        counts: Mapping[str, int],
+        progress: float,
+        device: torch.device,
+        *,
+        learning: bool,
+        parity: Parity | None = None,
+    ) -> tuple[Tensor, Errors]:
+        """Loss and errors of a part."""
+        graph = collate([sample.graph for sample in samples]).to(device)
+        target = join_blocks([sample.target for sample in samples])
+        model.train(learning)
+        found = model.matrix_blocks(graph)
+        errors = Errors()
+        total = torch.zeros((), dtype=torch.float64, device=device)
+        absolute, n = 0.0, counts["hamiltonian"]
+        for (ours, times), (theirs, _) in zip(found.entries(), target.entries(), strict=True):
+            difference = (ours.double() - theirs.to(device)) * _UNIT
+            total = total + self.entries * times * _loss(difference).sum() / n
+            absolute += times * float(difference.detach().abs().sum()) / _UNIT
+        errors.sums["hamiltonian"] = absolute
+        errors.counts["hamiltonian"] = sum(sample.n_entries for sample in samples)
+        if samples[0].orbitals is not None:
+            total = total + self._aligned(model, samples, graph, found, target, counts, errors)
+        model.train(False)
+        return total, errors
+
+    def _aligned(
+        self,
+        model: HamiltonianModel,
+        samples: Sequence[HamiltonianSample],
+        graph: AtomGraph,
+        found: MatrixBlocks,
+        target: MatrixBlocks,
+        counts: Mapping[str, int],
+        errors: Errors,
+    ) -> Tensor:
+        """The loss between the reference's orbitals; their energies' errors are counted."""
+        off = MatrixBlocks(
+            {z: found.atoms[z].double() - target.atoms[z].to(graph.device) for z in found.atoms},
+            {key: found.pairs[key].double() - target.pairs[key].to(graph.device) for key in found.pairs},
+        )
+        total = torch.zeros((), dtype=torch.float64, device=graph.device)
+        absolute = 0.0
+        for error, sample in zip(assemble(off, graph, model.shells_of), samples, strict=True):
+            assert sample.orbitals is not None
+            orbitals = sample.orbitals.to(error)
+            between = orbitals.T @ error @ orbitals
+            levels = torch.diagonal(between)
+            total = total + _loss(between * _UNIT).sum() / counts["hamiltonian"]
+            total = total + _loss(levels * _UNIT).sum() / counts["levels"]
+            absolute += float(levels.detach().abs().sum())
+        errors.sums["levels"], errors.counts["levels"] = absolute, self.counts(samples)["levels"]
+        return self.alignment * total
+
+
+def _loss(difference: Tensor) -> Tensor:
+    return difference.abs() + difference.square()
