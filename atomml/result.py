@@ -22,6 +22,8 @@ UNIT_SUFFIXES = {
     "A2_per_ps": "Å^2/ps",
     "g_per_cm3": "g/cm^3",
     "m_per_s": "m/s",
+    "uEh": "µEh",
+    "Eh": "Eh",
     "eV": "eV",
     "meV": "meV",
     "GPa": "GPa",
@@ -40,6 +42,7 @@ UNIT_SUFFIXES = {
     "ps": "ps",
     "ns_per_day": "ns/day",
     "muB": "μB",
+    "D": "D",
     "deg": "°",
     "s": "s",
 }
