@@ -1,31 +1,22 @@
 """``atomml data import|split``: labelled data in, checked, and shared out.
 
-One line in the table adds a subcommand: the function that does it and its help. A function
-gets the name of the subcommand and its arguments, and returns the exit code.
+One line in the table adds a subcommand: the function that does it and its help.
 """
 
 from __future__ import annotations
 
 import argparse
-import sys
 from collections.abc import Mapping, Sequence
-from importlib import import_module
-from typing import Any, NamedTuple
+from typing import Any
 
 from atomml.cli.parsing import Parser, add_flags, resolve_flags
-from atomml.config import close_match, option_specs
+from atomml.cli.subcommands import Subcommand, run_subcommand
+from atomml.config import option_specs
 from atomml.errors import OptionError
 
-__all__ = ["SUBCOMMANDS", "Subcommand", "parse_options", "refuse_no_paths", "run"]
+__all__ = ["SUBCOMMANDS", "parse_options", "refuse_no_paths", "run"]
 
 EXIT_WITH_FAILURES = 3
-
-
-class Subcommand(NamedTuple):
-    """A subcommand of ``atomml data``: ``module:function`` and one line of help."""
-
-    target: str
-    help: str
 
 
 SUBCOMMANDS = {
@@ -38,34 +29,7 @@ SUBCOMMANDS = {
 
 def run(name: str, argv: Sequence[str]) -> int:
     """Find the subcommand and run it; returns the exit code."""
-    arguments = list(argv)
-    if not arguments or arguments[0] in ("-h", "--help"):
-        sys.stdout.write(_overview())
-        return 0 if arguments else 2
-    action, *rest = arguments
-    if action not in SUBCOMMANDS:
-        hint = close_match(action, SUBCOMMANDS, f"there are {', '.join(SUBCOMMANDS)}.")
-        raise OptionError(f"There is no 'atomml data {action}'; {hint}")
-    module, _, function = SUBCOMMANDS[action].target.partition(":")
-    return int(getattr(import_module(module), function)(action, rest))
-
-
-def _overview() -> str:
-    width = max(map(len, SUBCOMMANDS))
-    lines = [f"  {name:<{width}}  {sub.help}" for name, sub in SUBCOMMANDS.items()]
-    return "\n".join(
-        [
-            "usage: atomml data SUBCOMMAND ...",
-            "",
-            "Labelled data: read, checked, labelled and split.",
-            "",
-            "subcommands:",
-            *lines,
-            "",
-            "'atomml data SUBCOMMAND --help' says more.",
-            "",
-        ]
-    )
+    return run_subcommand("data", "Labelled data: read, checked, labelled and split.", SUBCOMMANDS, argv)
 
 
 def parse_options(

@@ -11,17 +11,26 @@ from atomml.cli.data import EXIT_WITH_FAILURES, parse_options, refuse_no_paths
 from atomml.cli.parsing import Parser, layers_of
 from atomml.errors import OptionError
 
-__all__ = ["run_label"]
+__all__ = ["run_label", "run_matrices"]
 
 _MOST_ROWS = 20
 
 
 def run_label(name: str, argv: Sequence[str]) -> int:
     """Parse, label, and show what came of it; returns the exit code."""
+    return _run("data label", name, argv, {})
+
+
+def run_matrices(name: str, argv: Sequence[str]) -> int:
+    """``atomml hamiltonian label``: the same, and matrices are kept."""
+    return _run("hamiltonian label", name, argv, {"hamiltonian": True})
+
+
+def _run(command: str, name: str, argv: Sequence[str], fixed: dict[str, Any]) -> int:
     from atomml.workflows.label_plan import DataLabelOptions
 
     parser = Parser(
-        "atomml data label",
+        f"atomml {command}",
         "Label structures by one method; resumable, in parallel, a crash costs one structure.",
         "Methods: FUNCTIONAL/BASIS (pbe/def2-svp), hf/BASIS, mp2/BASIS, gfn2, gfn1, or a model by name.",
     )
@@ -32,7 +41,8 @@ def run_label(name: str, argv: Sequence[str]) -> int:
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier run and its set")
     parser.add_argument("--dry-run", action="store_true", help="read and check all, compute nothing")
     found, values = parse_options(name, parser, DataLabelOptions, argv, beside=("structures", "to"))
-    for _, layer in layers_of(found, "data label"):  # what is not on the command line may be in the file
+    values |= fixed
+    for _, layer in layers_of(found, command):  # what is not on the command line may be in the file
         found.paths = found.paths or [str(path) for path in layer.get("structures") or []]
         found.to = found.to or layer.get("to")
     refuse_no_paths(name, found, "structures: name files")

@@ -58,6 +58,9 @@ COMMANDS = {
     "slurm": Command("atomml.cli.slurm", "write the Slurm job array of a screen"),
     "compare": Command("atomml.cli.compare", "one workflow with several models: one table and the spread"),
     "data": Command("atomml.cli.data", "labelled data: import, report, label, split"),
+    "hamiltonian": Command(
+        "atomml.cli.hamiltonian", "Kohn-Sham matrices: label, train, predict, start the next SCF"
+    ),
     "models": Command("atomml.cli.models", "list, info, verify, add, remove"),
     "check": Command("atomml.cli.check", "the physics that every model must pass, as a table"),
     "convert": Command("atomml.cli.convert", "a peer's weights to a checkpoint of ours"),

@@ -1,0 +1,160 @@
+"""``atomml hamiltonian label|train|evaluate|predict|scf``."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from atomml.cli.parsing import Parser, add_flags, layers_of, resolve_flags
+from atomml.cli.subcommands import Subcommand, run_subcommand
+from atomml.cli.workflow import add_control_flags, set_threads
+from atomml.config import option_specs
+from atomml.errors import OptionError
+
+__all__ = ["SUBCOMMANDS", "run", "run_evaluate", "run_predict", "run_scf", "run_train"]
+
+SUBCOMMANDS = {
+    "label": Subcommand("atomml.cli.data_label:run_matrices", "Kohn-Sham matrices of molecules by PySCF"),
+    "train": Subcommand("atomml.cli.hamiltonian:run_train", "a predictor from labelled molecules"),
+    "evaluate": Subcommand("atomml.cli.hamiltonian:run_evaluate", "errors beside those of what is cheap"),
+    "predict": Subcommand("atomml.cli.hamiltonian:run_predict", "levels, charges, dipole without an SCF"),
+    "scf": Subcommand("atomml.cli.hamiltonian:run_scf", "the exact SCF from a prediction, in fewer cycles"),
+}
+
+_NOT_SHOWN = ("rows", "errors")
+
+
+def run(name: str, argv: Sequence[str]) -> int:
+    """Find the subcommand and run it; returns the exit code."""
+    summary = "Kohn-Sham matrices of molecules: labelled, learned, predicted, and the next SCF started from."
+    return run_subcommand("hamiltonian", summary, SUBCOMMANDS, argv)
+
+
+def run_train(name: str, argv: Sequence[str]) -> int:
+    """``atomml hamiltonian train --train set.lmdb``."""
+    from atomml.workflows.hamiltonian_training import HamiltonianTrainOptions
+
+    parser = Parser("atomml hamiltonian train", "Train a predictor of Kohn-Sham matrices on molecules.")
+    files = parser.add_argument_group("files, model and folder")
+    for key, text in (
+        ("train", "stores with matrices, as hamiltonian label writes them"),
+        ("valid", "stores to validate on; else a part of --train is held out"),
+        ("test", "stores to report errors on at the end"),
+    ):
+        files.add_argument(f"--{key}", nargs="+", default=argparse.SUPPRESS, metavar="SET", help=text)
+    files.add_argument(
+        "--model",
+        default=argparse.SUPPRESS,
+        metavar="FAMILY",
+        help="sphnet; hyperparameters stand below model: in --config, or --set model.channels=64",
+    )
+    found, values = _parsed(
+        "train", parser, HamiltonianTrainOptions, argv, ("train", "valid", "test", "model")
+    )
+    given = _named(found, "hamiltonian train", ("train", "valid", "test", "model"))
+    if not given.get("train"):
+        raise OptionError("atomml hamiltonian train needs molecules to train on: name stores with --train.")
+    _refuse_dry_run(found)
+    from atomml.workflows.hamiltonian_training import train_hamiltonian
+
+    return _shown("hamiltonian train", found, train_hamiltonian, resume=found.resume, **given, **values)
+
+
+def run_evaluate(name: str, argv: Sequence[str]) -> int:
+    """``atomml hamiltonian evaluate SET --model M``."""
+    from atomml.workflows.hamiltonian_evaluation import HamiltonianEvaluateOptions, evaluate_hamiltonian
+
+    parser = Parser("atomml hamiltonian evaluate", "Errors of a predictor on labelled molecules.")
+    given, values, found = _with_model("evaluate", parser, HamiltonianEvaluateOptions, argv, "SET")
+    return _shown(
+        "hamiltonian evaluate", found, evaluate_hamiltonian, data=given.pop("structures"), **given, **values
+    )
+
+
+def run_predict(name: str, argv: Sequence[str]) -> int:
+    """``atomml hamiltonian predict MOLECULE --model M``."""
+    from atomml.workflows.hamiltonian_prediction import HamiltonianPredictOptions, predict_hamiltonian
+
+    parser = Parser("atomml hamiltonian predict", "Levels, charges, dipole and orbitals without an SCF.")
+    given, values, found = _with_model("predict", parser, HamiltonianPredictOptions, argv, "MOLECULE")
+    return _shown("hamiltonian predict", found, predict_hamiltonian, **given, **values)
+
+
+def run_scf(name: str, argv: Sequence[str]) -> int:
+    """``atomml hamiltonian scf MOLECULE --model M``."""
+    from atomml.workflows.hamiltonian_scf import HamiltonianScfOptions, scf_hamiltonian
+
+    parser = Parser("atomml hamiltonian scf", "Converge molecules from predictions, and count what it takes.")
+    given, values, found = _with_model("scf", parser, HamiltonianScfOptions, argv, "MOLECULE")
+    return _shown("hamiltonian scf", found, scf_hamiltonian, **given, **values)
+
+
+def _with_model(
+    name: str, parser: Parser, options: type, argv: Sequence[str], metavar: str
+) -> tuple[dict[str, Any], dict[str, Any], argparse.Namespace]:
+    """What is read, the model and the folder; options; the flags."""
+    parser.add_argument(
+        "structures", nargs="*", metavar=metavar, help="what to read; FILE@INDEX names frames"
+    )
+    parser.add_argument("--model", default=argparse.SUPPRESS, metavar="FILE", help="checkpoint of a training")
+    found, values = _parsed(name, parser, options, argv, ("structures", "model"))
+    given = _named(found, f"hamiltonian {name}", ("structures", "model"))
+    if not given.get("structures"):
+        raise OptionError(f"atomml hamiltonian {name} needs something to read: name files.")
+    if "model" not in given:
+        raise OptionError(f"atomml hamiltonian {name} needs a predictor: name its checkpoint with --model.")
+    _refuse_dry_run(found)
+    if found.resume:
+        raise OptionError(f"atomml hamiltonian {name} is short, and starts anew: leave --resume out.")
+    return given, values, found
+
+
+def _parsed(
+    name: str, parser: Parser, options: type, argv: Sequence[str], beside: tuple[str, ...]
+) -> tuple[argparse.Namespace, dict[str, Any]]:
+    folder = f"run folder; hamiltonian-{name}-STEM if not given"
+    parser.add_argument("--out", default=argparse.SUPPRESS, metavar="FOLDER", help=folder)
+    parser.add_argument("--threads", type=int, default=argparse.SUPPRESS, metavar="N", help="CPU threads")
+    specs = option_specs(options)
+    add_flags(parser, specs, f"options of hamiltonian {name}")
+    add_control_flags(parser)
+    found = parser.parse(argv)
+    extra = (*beside, "out", "threads", "json", "quiet")
+    return found, resolve_flags(specs, found, f"hamiltonian {name}", extra=extra)
+
+
+def _named(found: argparse.Namespace, command: str, keys: Sequence[str]) -> dict[str, Any]:
+    """What is beside the options: flags over ``--set`` over the configuration."""
+    given: dict[str, Any] = {}
+    for _, layer in layers_of(found, command):
+        given |= {key: layer[key] for key in (*keys, "out", "threads") if key in layer}
+    flags = {key: value for key, value in vars(found).items() if value not in (None, [])}
+    given |= {key: flags[key] for key in (*keys, "out", "threads") if key in flags}
+    threads = given.pop("threads", None)
+    set_threads(None if threads is None else int(threads))
+    return given
+
+
+def _refuse_dry_run(found: argparse.Namespace) -> None:
+    if found.dry_run:
+        raise OptionError("--dry-run is not offered here: --max-steps 1 tells what a step takes.")
+
+
+def _shown(title: str, found: argparse.Namespace, function: Any, **given: Any) -> int:
+    """Call the workflow under a progress bar, and print what it found."""
+    from atomml.cli.display import print_json, print_results, run_shown, say
+    from atomml.run import default_folder
+
+    read: Any = given.get("structures") or given.get("data") or given.get("train")
+    first = str(read[0] if isinstance(read, list | tuple) else read)
+    given.setdefault("out", str(default_folder(title.replace(" ", "-"), first.partition("@")[0])))
+    with run_shown(title, found):
+        result = function(overwrite=found.overwrite, **given)
+    if found.json:
+        print_json(result.summary)
+    elif not found.quiet:
+        shown = {key: value for key, value in result.results().items() if key not in _NOT_SHOWN}
+        print_results(shown, result.units())
+        say(f"written to {result.folder}/ (report.html)")
+    return 0
