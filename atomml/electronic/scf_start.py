@@ -19,7 +19,7 @@ Array = NDArray[np.float64]
 
 
 _POOR = 0.5
-"""Hartree. PySCF's default densities of organic molecules have commutators of 0.1 to 0.4."""
+"""Hartree. PySCF's default densities of six small molecules have 0.76 to 1.01 (PBE, def2-SVP)."""
 
 
 @dataclass

@@ -103,11 +103,11 @@ class PairGate(nn.Module):
         order = torch.argsort(ranked, descending=True, stable=True)
         order = order[torch.argsort(molecule[order], stable=True)]
         counts = torch.bincount(molecule)
-        starts = torch.cumsum(counts, 0) - counts
-        place = torch.arange(len(order), device=order.device) - starts[molecule[order]]
-        n_kept = counts - torch.floor(self.sparsity * counts).long()
-        kept, _ = torch.sort(order[place < n_kept[molecule[order]]])
-        # what the least of the kept pairs has is the quantile of its molecule
+        last = torch.cumsum(counts, 0) - torch.floor(self.sparsity * counts).long() - 1
+        quantile = ranked[order[last.clamp(min=0)]]
+        # pairs that symmetry makes alike are kept or passed over together, however they are rounded
+        slack = 100 * torch.finfo(ranked.dtype).eps * ranked.abs().clamp(min=1.0)
+        kept = torch.nonzero(ranked + slack >= quantile[molecule])[:, 0]
         least = score.new_full((len(counts),), float("inf"))
         least = least.scatter_reduce(0, molecule[kept], score[kept].detach(), "amin", include_self=True)
         return kept, torch.sigmoid(score[kept] - least[molecule[kept]])[:, None]
