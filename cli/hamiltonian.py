@@ -12,10 +12,21 @@ from atomml.cli.workflow import add_control_flags, set_threads
 from atomml.config import option_specs
 from atomml.errors import OptionError
 
-__all__ = ["SUBCOMMANDS", "run", "run_evaluate", "run_predict", "run_scf", "run_train"]
+__all__ = [
+    "SUBCOMMANDS",
+    "run",
+    "run_evaluate",
+    "run_import",
+    "run_predict",
+    "run_sample",
+    "run_scf",
+    "run_train",
+]
 
 SUBCOMMANDS = {
+    "sample": Subcommand("atomml.cli.hamiltonian:run_sample", "geometries of molecules at a temperature"),
     "label": Subcommand("atomml.cli.data_label:run_matrices", "Kohn-Sham matrices of molecules by PySCF"),
+    "import": Subcommand("atomml.cli.hamiltonian:run_import", "databases of QH9 and of the MD17 molecules"),
     "train": Subcommand("atomml.cli.hamiltonian:run_train", "a predictor from labelled molecules"),
     "evaluate": Subcommand("atomml.cli.hamiltonian:run_evaluate", "errors beside those of what is cheap"),
     "predict": Subcommand("atomml.cli.hamiltonian:run_predict", "levels, charges, dipole without an SCF"),
@@ -29,6 +40,39 @@ def run(name: str, argv: Sequence[str]) -> int:
     """Find the subcommand and run it; returns the exit code."""
     summary = "Kohn-Sham matrices of molecules: labelled, learned, predicted, and the next SCF started from."
     return run_subcommand("hamiltonian", summary, SUBCOMMANDS, argv)
+
+
+def run_sample(name: str, argv: Sequence[str]) -> int:
+    """``atomml hamiltonian sample CCO --to frames.extxyz``."""
+    from atomml.workflows.hamiltonian_sampling import HamiltonianSampleOptions, sample_geometries
+
+    parser = Parser(
+        "atomml hamiltonian sample", "Geometries of molecules at a temperature."
+    )
+    parser.add_argument("structures", nargs="*", metavar="MOLECULE", help="files or SMILES")
+    parser.add_argument("--to", default=argparse.SUPPRESS, metavar="FRAMES.extxyz", help="the file to write")
+    found, values = _parsed("sample", parser, HamiltonianSampleOptions, argv, ("structures", "to"))
+    given = _named(found, "hamiltonian sample", ("structures", "to"))
+    _refuse_dry_run(found)
+    if not given.get("structures") or "to" not in given:
+        raise OptionError("atomml hamiltonian sample takes molecules, and --to FRAMES.extxyz.")
+    return _shown("hamiltonian sample", found, sample_geometries, **given, **values)
+
+
+def run_import(name: str, argv: Sequence[str]) -> int:
+    """``atomml hamiltonian import QH9Stable.db --to set.lmdb``."""
+    from atomml.workflows.hamiltonian_import import HamiltonianImportOptions, import_hamiltonians
+
+    parser = Parser("atomml hamiltonian import", "Published sets of matrices into a store.")
+    parser.add_argument("structures", nargs="*", metavar="FILE.db", help="a database of QH9 or SchNOrb")
+    parser.add_argument("--to", default=argparse.SUPPRESS, metavar="SET.lmdb", help="the store to write")
+    found, values = _parsed("import", parser, HamiltonianImportOptions, argv, ("structures", "to"))
+    given = _named(found, "hamiltonian import", ("structures", "to"))
+    _refuse_dry_run(found)
+    paths = given.pop("structures", [])
+    if len(paths) != 1 or "to" not in given:
+        raise OptionError("atomml hamiltonian import takes one database, and --to SET.lmdb.")
+    return _shown("hamiltonian import", found, import_hamiltonians, path=paths[0], **given, **values)
 
 
 def run_train(name: str, argv: Sequence[str]) -> int:
@@ -146,7 +190,7 @@ def _shown(title: str, found: argparse.Namespace, function: Any, **given: Any) -
     from atomml.cli.display import print_json, print_results, run_shown, say
     from atomml.run import default_folder
 
-    read: Any = given.get("structures") or given.get("data") or given.get("train")
+    read: Any = given.get("structures") or given.get("data") or given.get("train") or given.get("path")
     first = str(read[0] if isinstance(read, list | tuple) else read)
     given.setdefault("out", str(default_folder(title.replace(" ", "-"), first.partition("@")[0])))
     with run_shown(title, found):

@@ -16,6 +16,7 @@ from atomml.report import (
     crystal_recipes,
     defect_recipes,
     formation_recipe,
+    hamiltonian_recipes,
     transport_recipes,
 )
 from atomml.report.data_recipe import data_report
@@ -117,6 +118,9 @@ RECIPES: dict[str, Recipe] = {
     "evaluate": evaluate,
     "finetune": training,
     "formation": formation_recipe.formation,
+    "hamiltonian evaluate": hamiltonian_recipes.evaluation,
+    "hamiltonian predict": hamiltonian_recipes.prediction,
+    "hamiltonian scf": hamiltonian_recipes.scf,
     "md": md,
     "neb": transport_recipes.neb,
     "phonons": crystal_recipes.phonons,
@@ -138,6 +142,9 @@ SHOWN_BY_RECIPE: dict[str, Collection[str]] = {
     "elastic": crystal_recipes.SHOWN_ELASTIC,
     "evaluate": SHOWN_RESULTS,
     "formation": formation_recipe.SHOWN,
+    "hamiltonian evaluate": hamiltonian_recipes.SHOWN_ERRORS,
+    "hamiltonian predict": ("rows",),
+    "hamiltonian scf": hamiltonian_recipes.SHOWN_SCF,
     "phonons": crystal_recipes.SHOWN_PHONONS,
     "qha": crystal_change_recipes.SHOWN_QHA,
     "rdf": ("pairs",),
