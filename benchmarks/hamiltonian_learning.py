@@ -46,7 +46,7 @@ def main() -> None:
     sets = labelled(told)
     if told.stage == "label":
         return
-    print(describe())
+    describe()
     report(told, sets)
 
 

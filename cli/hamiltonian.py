@@ -46,9 +46,7 @@ def run_sample(name: str, argv: Sequence[str]) -> int:
     """``atomml hamiltonian sample CCO --to frames.extxyz``."""
     from atomml.workflows.hamiltonian_sampling import HamiltonianSampleOptions, sample_geometries
 
-    parser = Parser(
-        "atomml hamiltonian sample", "Geometries of molecules at a temperature."
-    )
+    parser = Parser("atomml hamiltonian sample", "Geometries of molecules at a temperature.")
     parser.add_argument("structures", nargs="*", metavar="MOLECULE", help="files or SMILES")
     parser.add_argument("--to", default=argparse.SUPPRESS, metavar="FRAMES.extxyz", help="the file to write")
     found, values = _parsed("sample", parser, HamiltonianSampleOptions, argv, ("structures", "to"))
