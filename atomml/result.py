@@ -24,6 +24,7 @@ UNIT_SUFFIXES = {
     "m_per_s": "m/s",
     "uEh": "µEh",
     "Eh": "Eh",
+    "kcal_per_mol": "kcal/mol",
     "eV": "eV",
     "meV": "meV",
     "GPa": "GPa",

@@ -6,10 +6,9 @@ import argparse
 from collections.abc import Sequence
 from typing import Any
 
-from atomml.cli.parsing import Parser, add_flags, layers_of, resolve_flags
+from atomml.cli.parsing import Parser
+from atomml.cli.run_group import call_shown, named, parse_group
 from atomml.cli.subcommands import Subcommand, run_subcommand
-from atomml.cli.workflow import add_control_flags, set_threads
-from atomml.config import option_specs
 from atomml.errors import OptionError
 
 __all__ = [
@@ -33,8 +32,6 @@ SUBCOMMANDS = {
     "scf": Subcommand("atomml.cli.hamiltonian:run_scf", "the exact SCF from a prediction, in fewer cycles"),
 }
 
-_NOT_SHOWN = ("rows", "errors")
-
 
 def run(name: str, argv: Sequence[str]) -> int:
     """Find the subcommand and run it; returns the exit code."""
@@ -49,12 +46,14 @@ def run_sample(name: str, argv: Sequence[str]) -> int:
     parser = Parser("atomml hamiltonian sample", "Geometries of molecules at a temperature.")
     parser.add_argument("structures", nargs="*", metavar="MOLECULE", help="files or SMILES")
     parser.add_argument("--to", default=argparse.SUPPRESS, metavar="FRAMES.extxyz", help="the file to write")
-    found, values = _parsed("sample", parser, HamiltonianSampleOptions, argv, ("structures", "to"))
-    given = _named(found, "hamiltonian sample", ("structures", "to"))
+    found, values = parse_group(
+        "hamiltonian sample", parser, HamiltonianSampleOptions, argv, ("structures", "to")
+    )
+    given = named(found, "hamiltonian sample", ("structures", "to"))
     _refuse_dry_run(found)
     if not given.get("structures") or "to" not in given:
         raise OptionError("atomml hamiltonian sample takes molecules, and --to FRAMES.extxyz.")
-    return _shown("hamiltonian sample", found, sample_geometries, **given, **values)
+    return call_shown("hamiltonian sample", found, sample_geometries, **given, **values)
 
 
 def run_import(name: str, argv: Sequence[str]) -> int:
@@ -64,13 +63,15 @@ def run_import(name: str, argv: Sequence[str]) -> int:
     parser = Parser("atomml hamiltonian import", "Published sets of matrices into a store.")
     parser.add_argument("structures", nargs="*", metavar="FILE.db", help="a database of QH9 or SchNOrb")
     parser.add_argument("--to", default=argparse.SUPPRESS, metavar="SET.lmdb", help="the store to write")
-    found, values = _parsed("import", parser, HamiltonianImportOptions, argv, ("structures", "to"))
-    given = _named(found, "hamiltonian import", ("structures", "to"))
+    found, values = parse_group(
+        "hamiltonian import", parser, HamiltonianImportOptions, argv, ("structures", "to")
+    )
+    given = named(found, "hamiltonian import", ("structures", "to"))
     _refuse_dry_run(found)
     paths = given.pop("structures", [])
     if len(paths) != 1 or "to" not in given:
         raise OptionError("atomml hamiltonian import takes one database, and --to SET.lmdb.")
-    return _shown("hamiltonian import", found, import_hamiltonians, path=paths[0], **given, **values)
+    return call_shown("hamiltonian import", found, import_hamiltonians, path=paths[0], **given, **values)
 
 
 def run_train(name: str, argv: Sequence[str]) -> int:
@@ -91,16 +92,16 @@ def run_train(name: str, argv: Sequence[str]) -> int:
         metavar="FAMILY",
         help="sphnet; hyperparameters stand below model: in --config, or --set model.channels=64",
     )
-    found, values = _parsed(
-        "train", parser, HamiltonianTrainOptions, argv, ("train", "valid", "test", "model")
+    found, values = parse_group(
+        "hamiltonian train", parser, HamiltonianTrainOptions, argv, ("train", "valid", "test", "model")
     )
-    given = _named(found, "hamiltonian train", ("train", "valid", "test", "model"))
+    given = named(found, "hamiltonian train", ("train", "valid", "test", "model"))
     if not given.get("train"):
         raise OptionError("atomml hamiltonian train needs molecules to train on: name stores with --train.")
     _refuse_dry_run(found)
     from atomml.workflows.hamiltonian_training import train_hamiltonian
 
-    return _shown("hamiltonian train", found, train_hamiltonian, resume=found.resume, **given, **values)
+    return call_shown("hamiltonian train", found, train_hamiltonian, resume=found.resume, **given, **values)
 
 
 def run_evaluate(name: str, argv: Sequence[str]) -> int:
@@ -109,7 +110,7 @@ def run_evaluate(name: str, argv: Sequence[str]) -> int:
 
     parser = Parser("atomml hamiltonian evaluate", "Errors of a predictor on labelled molecules.")
     given, values, found = _with_model("evaluate", parser, HamiltonianEvaluateOptions, argv, "SET")
-    return _shown(
+    return call_shown(
         "hamiltonian evaluate", found, evaluate_hamiltonian, data=given.pop("structures"), **given, **values
     )
 
@@ -120,7 +121,7 @@ def run_predict(name: str, argv: Sequence[str]) -> int:
 
     parser = Parser("atomml hamiltonian predict", "Levels, charges, dipole and orbitals without an SCF.")
     given, values, found = _with_model("predict", parser, HamiltonianPredictOptions, argv, "MOLECULE")
-    return _shown("hamiltonian predict", found, predict_hamiltonian, **given, **values)
+    return call_shown("hamiltonian predict", found, predict_hamiltonian, **given, **values)
 
 
 def run_scf(name: str, argv: Sequence[str]) -> int:
@@ -129,7 +130,7 @@ def run_scf(name: str, argv: Sequence[str]) -> int:
 
     parser = Parser("atomml hamiltonian scf", "Converge molecules from predictions, and count what it takes.")
     given, values, found = _with_model("scf", parser, HamiltonianScfOptions, argv, "MOLECULE")
-    return _shown("hamiltonian scf", found, scf_hamiltonian, **given, **values)
+    return call_shown("hamiltonian scf", found, scf_hamiltonian, **given, **values)
 
 
 def _with_model(
@@ -140,8 +141,8 @@ def _with_model(
         "structures", nargs="*", metavar=metavar, help="what to read; FILE@INDEX names frames"
     )
     parser.add_argument("--model", default=argparse.SUPPRESS, metavar="FILE", help="checkpoint of a training")
-    found, values = _parsed(name, parser, options, argv, ("structures", "model"))
-    given = _named(found, f"hamiltonian {name}", ("structures", "model"))
+    found, values = parse_group(f"hamiltonian {name}", parser, options, argv, ("structures", "model"))
+    given = named(found, f"hamiltonian {name}", ("structures", "model"))
     if not given.get("structures"):
         raise OptionError(f"atomml hamiltonian {name} needs something to read: name files.")
     if "model" not in given:
@@ -152,51 +153,6 @@ def _with_model(
     return given, values, found
 
 
-def _parsed(
-    name: str, parser: Parser, options: type, argv: Sequence[str], beside: tuple[str, ...]
-) -> tuple[argparse.Namespace, dict[str, Any]]:
-    folder = f"run folder; hamiltonian-{name}-STEM if not given"
-    parser.add_argument("--out", default=argparse.SUPPRESS, metavar="FOLDER", help=folder)
-    parser.add_argument("--threads", type=int, default=argparse.SUPPRESS, metavar="N", help="CPU threads")
-    specs = option_specs(options)
-    add_flags(parser, specs, f"options of hamiltonian {name}")
-    add_control_flags(parser)
-    found = parser.parse(argv)
-    extra = (*beside, "out", "threads", "json", "quiet")
-    return found, resolve_flags(specs, found, f"hamiltonian {name}", extra=extra)
-
-
-def _named(found: argparse.Namespace, command: str, keys: Sequence[str]) -> dict[str, Any]:
-    """What is beside the options: flags over ``--set`` over the configuration."""
-    given: dict[str, Any] = {}
-    for _, layer in layers_of(found, command):
-        given |= {key: layer[key] for key in (*keys, "out", "threads") if key in layer}
-    flags = {key: value for key, value in vars(found).items() if value not in (None, [])}
-    given |= {key: flags[key] for key in (*keys, "out", "threads") if key in flags}
-    threads = given.pop("threads", None)
-    set_threads(None if threads is None else int(threads))
-    return given
-
-
 def _refuse_dry_run(found: argparse.Namespace) -> None:
     if found.dry_run:
         raise OptionError("--dry-run is not offered here: --max-steps 1 tells what a step takes.")
-
-
-def _shown(title: str, found: argparse.Namespace, function: Any, **given: Any) -> int:
-    """Call the workflow under a progress bar, and print what it found."""
-    from atomml.cli.display import print_json, print_results, run_shown, say
-    from atomml.run import default_folder
-
-    read: Any = given.get("structures") or given.get("data") or given.get("train") or given.get("path")
-    first = str(read[0] if isinstance(read, list | tuple) else read)
-    given.setdefault("out", str(default_folder(title.replace(" ", "-"), first.partition("@")[0])))
-    with run_shown(title, found):
-        result = function(overwrite=found.overwrite, **given)
-    if found.json:
-        print_json(result.summary)
-    elif not found.quiet:
-        shown = {key: value for key, value in result.results().items() if key not in _NOT_SHOWN}
-        print_results(shown, result.units())
-        say(f"written to {result.folder}/ (report.html)")
-    return 0

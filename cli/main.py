@@ -58,6 +58,7 @@ COMMANDS = {
     "slurm": Command("atomml.cli.slurm", "write the Slurm job array of a screen"),
     "compare": Command("atomml.cli.compare", "one workflow with several models: one table and the spread"),
     "data": Command("atomml.cli.data", "labelled data: import, report, label, split"),
+    "dft": Command("atomml.cli.dft", "density functionals of the suite: energies, forces, geometries"),
     "hamiltonian": Command(
         "atomml.cli.hamiltonian", "Kohn-Sham matrices: label, train, predict, start the next SCF"
     ),

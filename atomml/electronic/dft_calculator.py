@@ -33,7 +33,7 @@ class DFTCalculator(Calculator):  # type: ignore[misc]
     """Energies (eV) and forces (eV/Å) of molecules with closed shells by PySCF.
 
     Args:
-        level: A trained predictor (its file or the model), or ``FUNCTIONAL/BASIS`` for guesses without one.
+        level: A trained predictor (its file or the model), a level of theory, or its ``FUNCTIONAL/BASIS``.
         guess: One of :data:`GUESSES`; by default ``model`` where there is one, else ``extrapolated``.
         settings: Grid and convergence; those of the predictor's labels if None.
         **kwargs: Passed to ASE's ``Calculator``.
@@ -51,14 +51,16 @@ class DFTCalculator(Calculator):  # type: ignore[misc]
 
     def __init__(
         self,
-        level: str | Path | HamiltonianModel,
+        level: str | Path | HamiltonianModel | MeanFieldLevel,
         guess: str | None = None,
         settings: ScfSettings | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
         self.predictor: Predictor | None = None
-        if isinstance(level, HamiltonianModel) or Path(level).is_file():
+        if isinstance(level, MeanFieldLevel):
+            self.level = level
+        elif isinstance(level, HamiltonianModel) or Path(level).is_file():
             self.predictor = load_predictor(level, settings)
             self.level = self.predictor.level
         else:

@@ -22,6 +22,8 @@ from atomml.graph.validate import validate_atoms
 if TYPE_CHECKING:
     from ase import Atoms
 
+    from atomml.electronic.functional import DensityFunctional
+
 __all__ = ["MeanFieldLevel", "parse_level", "quiet"]
 
 _NLC_GRID = 1
@@ -45,7 +47,7 @@ class MeanFieldLevel:
     """A functional (or ``hf``) in a basis set, ready to compute molecules.
 
     Args:
-        functional: As PySCF names it, with a dispersion suffix if wanted.
+        functional: As PySCF names it, with a dispersion suffix if wanted; or one of ours.
         basis: As PySCF names it.
         settings: Grid and convergence.
         name: What the method string begins with; ``FUNCTIONAL/BASIS`` if empty.
@@ -58,16 +60,22 @@ class MeanFieldLevel:
         OptionError: No such functional or basis, or a functional without forces in PySCF.
     """
 
-    def __init__(self, functional: str, basis: str, settings: ScfSettings, name: str = "") -> None:
+    def __init__(
+        self, functional: str | DensityFunctional, basis: str, settings: ScfSettings, name: str = ""
+    ) -> None:
         try:
             import pyscf
         except ImportError as error:
             raise MissingExtraError.for_extra("pyscf", "pyscf") from error
-        self.functional, self.basis, self.settings = functional, basis, settings
-        self.name = name or f"{functional}/{basis}"
-        with quiet():
-            self._xc, self._dispersion = _checked_functional(functional, self.name)
-            has_nlc = self._xc != "hf" and _has_nlc(functional)
+        self.own = None if isinstance(functional, str) else functional
+        self.functional = functional if isinstance(functional, str) else functional.name
+        self.basis, self.settings = basis, settings
+        self.name = name or f"{self.functional}/{basis}"
+        self._xc, self._dispersion, has_nlc = "own", "", False
+        if self.own is None:
+            with quiet():
+                self._xc, self._dispersion = _checked_functional(self.functional, self.name)
+                has_nlc = self._xc != "hf" and _has_nlc(self.functional)
         _check_basis_name(basis, self.name)
         _check_basis(basis, "H", self.name)
         parts = [self.name]
@@ -131,9 +139,14 @@ class MeanFieldLevel:
             field = (scf.UHF if spin else scf.RHF)(molecule)
             field.disp = self._dispersion or None
         else:
-            field = (dft.UKS if spin else dft.RKS)(molecule, xc=self.functional)
+            xc = "lda" if self.own is not None else self.functional
+            field = (dft.UKS if spin else dft.RKS)(molecule, xc=xc)
             field.grids.level = self.settings.grid
             field.nlcgrids.level = _NLC_GRID
+            if self.own is not None:
+                from atomml.electronic.functional import use_functional
+
+                use_functional(field, self.own)
         field.conv_tol, field.max_cycle = self.settings.conv_tol, self.settings.max_cycle
         field.chkfile = field._chkfile = None  # the second unlinks the temporary file at once
         return field.density_fit() if self.settings.density_fit else field
@@ -151,6 +164,8 @@ class MeanFieldLevel:
         field.kernel(dm0=dm0)
         if field.converged:
             return field, self.method
+        if self.own is not None:  # libxc's response serves a second-order solver, ours a shift of levels
+            return self._shifted(field)
         second = field.newton()
         second.chkfile = None
         second.kernel(field.mo_coeff, field.mo_occ)
@@ -161,6 +176,18 @@ class MeanFieldLevel:
                 "geometry, charge and spin."
             )
         return second.undo_soscf(), f"{self.method} solver=newton"
+
+    def _shifted(self, field: Any) -> tuple[Any, str]:
+        """Once more from where it stopped, with empty levels shifted up and then back."""
+        for shift in (0.5, 0.0):
+            field.level_shift = shift
+            field.kernel(dm0=field.make_rdm1())
+        if field.converged:
+            return field, f"{self.method} solver=level-shift"
+        raise LabelError(
+            f"The SCF of {self.name} did not converge in {field.max_cycle} cycles by DIIS, nor with empty "
+            "levels shifted: there is no energy; raise --max-cycle, or check the geometry, charge and spin."
+        )
 
 
 @contextmanager
