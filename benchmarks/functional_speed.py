@@ -1,0 +1,67 @@
+"""Functionals in torch against libxc inside PySCF: seconds of an SCF iteration.
+
+python benchmarks/functional_speed.py
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from typing import Any
+
+from machine import describe, limit_threads
+
+
+def main() -> None:
+    """Parse, time in turns, print the table."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--molecules", nargs="*", default=["H2O", "CH3CH2OH", "C6H6"])
+    told = parser.parse_args()
+    limit_threads(told.threads)
+    describe()
+    print("\n| molecule | functional | libxc, ms | torch, ms | times as long |\n|---|---|---|---|---|")
+    for name in told.molecules:
+        for functional in ("pbe", "b3lyp", "r2scan"):
+            theirs, ours = pair(name, functional)
+            times: list[list[float]] = [[], []]
+            for turn in range(told.rounds + 1):
+                for place, field in enumerate((theirs, ours)):
+                    seconds = iteration(field)
+                    if turn:
+                        times[place].append(seconds)
+            libxc, torch = (sorted(values)[len(values) // 2] for values in times)
+            cells = f"{1e3 * libxc:.0f} | {1e3 * torch:.0f} | {torch / libxc:.2f}"
+            print(f"| {name} | {functional} | {cells} |", flush=True)
+
+
+def pair(name: str, functional: str) -> tuple[Any, Any]:
+    """Converged fields of PySCF and of ours in def2-SVP."""
+    from ase.build import molecule
+    from pyscf import dft, gto
+
+    from atomml.electronic.functional import use_functional
+    from atomml.potentials.xc import CLOSED_FORMS, closed_form
+
+    atoms = molecule(name)
+    places = list(zip(atoms.symbols, atoms.positions, strict=True))
+    mol = gto.M(atom=places, basis="def2-svp", verbose=0)
+    theirs = dft.RKS(mol, xc=CLOSED_FORMS[functional][2])
+    ours = use_functional(dft.RKS(mol), closed_form(functional))
+    for field in (theirs, ours):
+        field.kernel()
+    return theirs, ours
+
+
+def iteration(field: Any) -> float:
+    """Seconds of one Fock matrix and its diagonalisation."""
+    density = field.make_rdm1()
+    started = time.perf_counter()
+    fock = field.get_fock(dm=density)
+    field.eig(fock, field.get_ovlp())
+    return time.perf_counter() - started
+
+
+if __name__ == "__main__":
+    main()
