@@ -243,7 +243,7 @@ def test_commands_say_what_is_missing(
         (["train"], "--train"),
         (["train", "--train", str(store), "--model", "chgnet"], "chgnet predicts no"),
         (["evaluate", str(store), "--model", "chgnet-0.3.0"], "no model file"),
-        (["guess"], "there are label"),
+        (["guess"], "there are sample"),
     ]
     for call, word in calls:
         assert (

@@ -15,6 +15,7 @@ from ase.build import bulk
 
 from atomml import registry
 from atomml.checkpoint import save_model
+from atomml.electronic.hamiltonian_model import HamiltonianModel
 from atomml.errors import CheckpointError, InputError, ModelError, OptionError
 from atomml.graph import build_graph
 from atomml.model import Potential
@@ -131,9 +132,9 @@ def test_the_alias_is_the_default_model() -> None:
     assert entry.name == registry.DEFAULT_MODEL
 
 
-def test_every_family_names_a_potential() -> None:
-    for family in FAMILIES:
-        assert issubclass(registry.family_class(family, "a test"), Potential)
+def test_every_family_names_a_model() -> None:
+    kinds = [registry.family_class(family, "a test") for family in FAMILIES]
+    assert all(issubclass(kind, Potential | HamiltonianModel) for kind in kinds)
 
 
 def test_names_and_aliases_are_unique() -> None:
