@@ -139,7 +139,7 @@ def report(told: argparse.Namespace, sets: dict[str, Path]) -> None:
         str(sets["train"]),
         str(sets["valid"]),
         test=str(sets["test"]),
-        model={"family": "sphnet", **told.model},
+        model={"family": "sphnet-small", **told.model},
         out=out,
         resume=out.exists(),
         **{"max_time": told.max_time, "epochs": 100_000, "seed": told.seed, **told.options},

@@ -150,7 +150,7 @@ def accuracy(told: argparse.Namespace) -> None:
                 str(stores["train"]),
                 str(stores["valid"]),
                 test=str(stores["test"]),
-                model={"family": "sphnet", "sparsity": sparsity, "path_cost": told.path_cost},
+                model={"family": "sphnet-small", "sparsity": sparsity, "path_cost": told.path_cost},
                 out=out,
                 overwrite=True,
                 max_steps=told.steps,

@@ -90,7 +90,7 @@ def run_train(name: str, argv: Sequence[str]) -> int:
         "--model",
         default=argparse.SUPPRESS,
         metavar="FAMILY",
-        help="sphnet; hyperparameters stand below model: in --config, or --set model.channels=64",
+        help="sphnet-small or sphnet; hyperparameters stand below model: in --config",
     )
     found, values = parse_group(
         "hamiltonian train", parser, HamiltonianTrainOptions, argv, ("train", "valid", "test", "model")

@@ -31,6 +31,13 @@ __all__ = ["HamiltonianSession", "family_of"]
 _log = logging.getLogger(__name__)
 
 
+PRESETS: dict[str, dict[str, Any]] = {
+    "sphnet": {},
+    "sphnet-small": {"channels": 32, "bottleneck": 16, "vectorial_layers": 2, "vectorial_radial": 8},
+}
+"""Names that ``model`` may be: the published shape, and one for some hundreds of geometries."""
+
+
 def family_of(model: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Family and hyperparameters.
 
@@ -38,10 +45,10 @@ def family_of(model: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
         OptionError: A family that predicts no Hamiltonian.
     """
     shape = {} if isinstance(model, str) else dict(model)
-    family = model if isinstance(model, str) else str(shape.pop("family", "sphnet"))
-    if family != "sphnet":
-        raise OptionError(f"{family} predicts no Hamiltonian: take sphnet.")
-    return family, shape
+    name = model if isinstance(model, str) else str(shape.pop("family", "sphnet"))
+    if name not in PRESETS:
+        raise OptionError(f"{name} predicts no Hamiltonian: take {' or '.join(PRESETS)}.")
+    return "sphnet", PRESETS[name] | shape
 
 
 class HamiltonianSession(TrainingRun):

@@ -75,7 +75,7 @@ def train_hamiltonian(
     valid: Files = (),
     *,
     test: Files = (),
-    model: str | Mapping[str, Any] = "sphnet",
+    model: str | Mapping[str, Any] = "sphnet-small",
     out: str | Path | None = None,
     resume: bool = False,
     overwrite: bool = False,
@@ -87,8 +87,9 @@ def train_hamiltonian(
         train: Stores of ``atomml hamiltonian label``.
         valid: Stores to validate on; a seeded part of ``train`` is held out if none.
         test: Stores to report errors on at the end.
-        model: A family (``sphnet``), or a mapping with ``family`` and its hyperparameters; basis set, level
-            and elements come from the data.
+        model: ``sphnet-small`` for some hundreds of geometries, ``sphnet`` for the published shape, or a
+            mapping with ``family`` (one of both) and hyperparameters; basis set, level and elements come
+            from the data.
         out: The run folder; ``hamiltonian-train-STEM`` in the current folder if None.
         resume: Go on in the folder.
         overwrite: Replace what an earlier run left in the folder.
