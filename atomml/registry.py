@@ -246,7 +246,7 @@ def model_card(name_or_path: str | Path) -> dict[str, Any]:
     from ase.data import chemical_symbols
 
     entry = find_entry(str(name_or_path))
-    model = load_model(name_or_path, dtype="float64", device="cpu")
+    model = _of_any_kind(str(name_or_path))
     card = asdict(model.info)
     card["elements"] = [chemical_symbols[number] for number in model.info.elements]
     card["properties"] = list(model.info.properties)
@@ -266,7 +266,16 @@ def verify_model(name_or_path: str | Path) -> str:
         ModelError: No such model.
         CheckpointError: The digests differ.
     """
-    return load_model(name_or_path, dtype="float64", device="cpu").info.sha256
+    return _of_any_kind(str(name_or_path)).info.sha256
+
+
+def _of_any_kind(name: str) -> Model:
+    """The model of a name or file, in float64; of a file also one that is no potential."""
+    if find_entry(name) is None and _exists(name):
+        from atomml.checkpoint import load_any_model
+
+        return load_any_model(_checkpoint_path(name), "float64", "cpu")
+    return load_model(name, dtype="float64", device="cpu")
 
 
 def models_folder() -> Path:

@@ -251,6 +251,8 @@ def test_commands_say_what_is_missing(
         )
         assert word in capsys.readouterr().err
     assert not (tmp_path / "x").exists()
+    assert main(["models", "info", str(trained)]) == 0
+    assert "hamiltonian" in capsys.readouterr().out
     assert main(["relax", str(tmp_path / "methane.xyz"), "--model", str(trained)]) == 2
     assert "hamiltonian" in capsys.readouterr().err
 

@@ -216,3 +216,19 @@ def test_what_it_was_not_trained_on_is_refused() -> None:
     charged.info["charge"] = 1
     with pytest.raises(ModelError, match="charge"):
         answer(model, charged)
+
+
+def test_any_basis_set_will_do() -> None:
+    """Triple zeta with f shells (blocks up to l = 6), and shells in mixed order: exact all the same."""
+    shells = {1: [0, 0, 0, 1], 8: [0, 0, 0, 0, 0, 1, 1, 1, 2, 2, 3]}
+    for changes in ({"shells": shells, "max_degree": 6}, {"shells": {1: [1, 0], 8: [2, 0, 1, 0]}}):
+        with seeded_generator(0):
+            settings = {**SMALL, **changes, "channels": 4, "bottleneck": 4}
+            model = SPHNet.fresh("x", sorted(changes["shells"]), settings).double().eval()
+        atoms, rotation = molecule("H2O"), turn(5)
+        (matrix,) = answer(model, atoms)
+        other = atoms.copy()
+        other.positions = atoms.positions @ rotation.T
+        own = [model.shells_of(int(z)) for z in atoms.numbers]
+        assert np.abs(answer(model, other)[0] - rotate_matrix(matrix, own, rotation)).max() < 1e-11
+        assert np.abs(matrix).max() > 1e-3
