@@ -38,7 +38,7 @@ class SPHNetConfig:
         long_cutoff: Where edges of the spherical layers end, Å; every pair has a block all the same.
         pair_harmonics: Whether a pair's features begin with the harmonics of its own direction; the paper
             leaves directions to the atoms' features.
-        sparsity: Share of the tensor products' paths that are dropped in the end.
+        sparsity: Share of the paths of the pair construction's tensor products that are dropped in the end.
         pair_sparsity: Share of the pairs that the gated layers pass over.
         path_cost: Exponent of a path's cost by which its score is divided before paths are chosen.
         random_until: Share of the training with paths at random.

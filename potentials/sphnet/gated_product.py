@@ -44,13 +44,18 @@ class GatedProduct(nn.Module):
         paths: All paths.
         config: Degrees, channels, radial functions, sparsity.
         n_invariants: Of a pair; 0 for weights that all rows share.
+        sparse: Whether paths may be dropped.
     """
 
-    def __init__(self, paths: tuple[Path, ...], config: SPHNetConfig, n_invariants: int) -> None:
+    def __init__(
+        self, paths: tuple[Path, ...], config: SPHNetConfig, n_invariants: int, *, sparse: bool = True
+    ) -> None:
         super().__init__()
         self.paths, self.max_degree = paths, config.max_degree
         table = couplings(paths, config.max_degree)
-        self.gate = PathGate(table.costs, config.sparsity, config.path_cost)
+        results = np.array([2 * path.result + path.natural for path in paths])
+        sparsity = config.sparsity if sparse else 0.0
+        self.gate = PathGate(table.costs, sparsity, config.path_cost, results)
         # what arrives in one component must not grow with the number of paths that lead there
         share = np.array([sum(p.result == q.result and p.natural == q.natural for q in paths) for p in paths])
         self.register_buffer("_scale", torch.from_numpy(share**-0.5), persistent=False)

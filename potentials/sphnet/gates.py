@@ -40,18 +40,29 @@ class Schedule:
 class PathGate(nn.Module):
     """A learned factor for each path, and which paths are computed.
 
+    The best path to each kind of result stays, whatever the others score: without it that degree would be
+    lost to all that follows.
+
     Args:
         costs: ``(n_paths,)`` what each path costs.
         sparsity: Share that is dropped.
         exponent: Power of the costs by which scores are divided.
+        results: ``(n_paths,)`` number of the kind of each path's result; all of one kind if None.
     """
 
     kept: Tensor
 
-    def __init__(self, costs: NDArray[np.float64], sparsity: float, exponent: float) -> None:
+    def __init__(
+        self,
+        costs: NDArray[np.float64],
+        sparsity: float,
+        exponent: float,
+        results: NDArray[np.int64] | None = None,
+    ) -> None:
         super().__init__()
         n = len(costs)
-        self.n_kept = max(n - int(sparsity * n), 1)
+        self.results = np.zeros(n, np.int64) if results is None else results
+        self.n_kept = max(n - int(sparsity * n), len(np.unique(self.results)))
         self.factor = nn.Parameter(torch.ones(n))
         self.register_buffer("kept", torch.ones(n, dtype=torch.bool))
         self._penalty = (costs / costs.mean()) ** exponent
@@ -62,10 +73,13 @@ class PathGate(nn.Module):
         if self.n_kept == n or (phase == FIXED and int(self.kept.sum()) == self.n_kept):
             return
         if phase == RANDOM:
-            chosen = random.permutation(n)[: self.n_kept]
+            order = random.permutation(n)
         else:
             score = self.factor.detach().abs().cpu().double().numpy() / self._penalty
-            chosen = np.argsort(-score, kind="stable")[: self.n_kept]
+            order = np.argsort(-score, kind="stable")
+        _, best = np.unique(self.results[order], return_index=True)
+        others = np.delete(order, best)
+        chosen = np.concatenate([order[best], others])[: self.n_kept]
         kept = torch.zeros(n, dtype=torch.bool)
         kept[torch.from_numpy(chosen.copy())] = True
         self.kept.copy_(kept)

@@ -43,7 +43,7 @@ class SphericalLayer(nn.Module):
         self.max_degree, self.first = degree, first
         n_invariants = (2 if first else degree + 2) * channels
         paths = paths_of(0 if first else degree, degree, degree, unnatural=False)
-        self.product = GatedProduct(paths, config, n_invariants)
+        self.product = GatedProduct(paths, config, n_invariants, sparse=False)
         self.before = None if first else NormGate(degree, 0, channels)
         self.mix = None if first else DegreeLinear(degree, channels, channels)
         gated = config.pair_sparsity > 0 and not first
