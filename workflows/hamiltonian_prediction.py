@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +12,7 @@ from atomml.errors import OptionError
 from atomml.files import write_table
 from atomml.options import option
 from atomml.result import Result, quantity
-from atomml.workflows.run_record import finish_run, open_with_options
+from atomml.workflows.molecule_runs import molecule_run
 
 if TYPE_CHECKING:
     from atomml.electronic.orbital_levels import Orbitals
@@ -82,44 +81,26 @@ def predict_hamiltonian(
     Raises:
         InputError: A molecule, model or option that is wrong.
     """
-    from atomml.electronic.predictor import load_predictor
-    from atomml.workflows.inputs import all_structures
-
-    started = time.perf_counter()
     settings = build_options(HamiltonianPredictOptions, options)
     unknown = [name for name in settings.cube if name not in _CUBES]
     if unknown:
         raise OptionError(f"cube names {unknown[0]}: there are {', '.join(_CUBES)}.")
-    predictor = load_predictor(model, device=settings.device)
-    given = all_structures(structures)
-    for one in given:
-        predictor.check(one.atoms, one.label)
-    info = predictor.model.info
-    with open_with_options(
-        out,
-        "hamiltonian predict",
-        settings,
-        overwrite=overwrite,
-        structures=[one.label for one in given],
-        model=str(model) if isinstance(model, str | Path) else info.name,
-    ) as run:
-        result = HamiltonianPredictResult(n_molecules=len(given), level=predictor.level.name)
+    with molecule_run("hamiltonian predict", structures, model, settings, out, overwrite) as job:
+        run, predictor = job.run, job.predictor
+        result = HamiltonianPredictResult(n_molecules=len(job.given), level=predictor.level.name)
         result.folder = run.path if run.kept else None
         rows, atoms_rows = [], []
-        for number, one in enumerate(given):
+        for number, one in job.molecules():
             row, charges = _molecule(run, number, one, predictor, settings, result)
             rows.append(row)
             atoms_rows += charges
-            run.event("molecule", step=number + 1, of=len(given), id=one.label)
         write_table(run.file("results.csv"), rows, list(rows[0]))
         write_table(run.file("charges.csv"), atoms_rows, list(atoms_rows[0]))
         result.rows = rows[:_SHOWN] if run.kept else rows
         if len(rows) == 1:
             result.homo, result.lumo, result.gap = (rows[0][f"{name}_eV"] for name in ("homo", "lumo", "gap"))
             result.dipole = rows[0]["dipole_D"]
-        model_record = {"name": info.name, "sha256": info.sha256, "family": info.family}
-        seconds = time.perf_counter() - started
-        finish_run(run, result, model=model_record, inputs=[one.record() for one in given], seconds=seconds)
+        job.finish(result)
     return result
 
 

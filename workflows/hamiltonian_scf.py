@@ -12,7 +12,7 @@ from atomml.errors import LabelError
 from atomml.files import write_table
 from atomml.options import option
 from atomml.result import Result, quantity
-from atomml.workflows.run_record import finish_run, open_with_options
+from atomml.workflows.molecule_runs import molecule_run
 
 __all__ = ["HamiltonianScfOptions", "HamiltonianScfResult", "scf_hamiltonian"]
 
@@ -84,34 +84,13 @@ def scf_hamiltonian(
         InputError: A molecule, model or option that is wrong.
         RunFailedError: An SCF that did not converge.
     """
-    from dataclasses import replace
-
-    from atomml.electronic.predictor import load_predictor
-    from atomml.workflows.inputs import all_structures
-
-    started = time.perf_counter()
     settings = build_options(HamiltonianScfOptions, options)
-    predictor = load_predictor(model, device=settings.device)
-    predictor = load_predictor(
-        predictor.model, replace(predictor.settings, conv_tol=settings.conv_tol), settings.device
-    )
-    given = all_structures(structures)
-    for one in given:
-        predictor.check(one.atoms, one.label)
-    info = predictor.model.info
-    with open_with_options(
-        out,
-        "hamiltonian scf",
-        settings,
-        overwrite=overwrite,
-        structures=[one.label for one in given],
-        model=str(model) if isinstance(model, str | Path) else info.name,
-    ) as run:
-        result = HamiltonianScfResult(n_molecules=len(given), level=predictor.level.name)
+    with molecule_run("hamiltonian scf", structures, model, settings, out, overwrite) as job:
+        run, predictor = job.run, job.predictor
+        result = HamiltonianScfResult(n_molecules=len(job.given), level=predictor.level.name)
         result.folder = run.path if run.kept else None
-        for number, one in enumerate(given):
+        for _, one in job.molecules():
             result.rows.append(_row(one, predictor, settings))
-            run.event("molecule", step=number + 1, of=len(given), id=one.label)
         _sum_up(result, settings.compare)
         if result.n_other_states:
             run.warn(
@@ -119,9 +98,7 @@ def scf_hamiltonian(
                 "PySCF's guess (other_state in results.csv): the lower energy is the better one."
             )
         write_table(run.file("results.csv"), result.rows, list(result.rows[0]))
-        record = {"name": info.name, "sha256": info.sha256, "family": info.family}
-        seconds = time.perf_counter() - started
-        finish_run(run, result, model=record, inputs=[one.record() for one in given], seconds=seconds)
+        job.finish(result)
     return result
 
 
