@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from atomml.cli.parsing import Parser
-from atomml.cli.run_group import call_shown, named, parse_group
+from atomml.cli.run_group import call_shown, named, parse_group, refuse_resume
 from atomml.cli.subcommands import Subcommand, run_subcommand
 from atomml.errors import OptionError
 
@@ -116,5 +116,4 @@ def _one_molecule(name: str, parser: Parser, options: type, function: Any, argv:
 def _refuse(found: argparse.Namespace, name: str) -> None:
     if found.dry_run:
         raise OptionError("--dry-run is not offered here.")
-    if found.resume:
-        raise OptionError(f"atomml dft {name} is short, and starts anew: leave --resume out.")
+    refuse_resume(found, f"dft {name}")

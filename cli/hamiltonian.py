@@ -1,4 +1,4 @@
-"""``atomml hamiltonian label|train|evaluate|predict|scf``."""
+"""``atomml hamiltonian sample|label|import|train|evaluate|predict|scf``."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from atomml.cli.parsing import Parser
-from atomml.cli.run_group import call_shown, named, parse_group
+from atomml.cli.run_group import call_shown, named, parse_group, refuse_resume
 from atomml.cli.subcommands import Subcommand, run_subcommand
 from atomml.errors import OptionError
 
@@ -148,8 +148,7 @@ def _with_model(
     if "model" not in given:
         raise OptionError(f"atomml hamiltonian {name} needs a predictor: name its checkpoint with --model.")
     _refuse_dry_run(found)
-    if found.resume:
-        raise OptionError(f"atomml hamiltonian {name} is short, and starts anew: leave --resume out.")
+    refuse_resume(found, f"hamiltonian {name}")
     return given, values, found
 
 

@@ -9,8 +9,9 @@ from typing import Any
 from atomml.cli.parsing import Parser, add_flags, layers_of, resolve_flags
 from atomml.cli.workflow import add_control_flags, set_threads
 from atomml.config import option_specs
+from atomml.errors import OptionError
 
-__all__ = ["call_shown", "named", "parse_group"]
+__all__ = ["call_shown", "named", "parse_group", "refuse_resume"]
 
 _NOT_SHOWN = ("rows", "errors")
 
@@ -51,6 +52,16 @@ def named(found: argparse.Namespace, command: str, keys: Sequence[str]) -> dict[
     threads = given.pop("threads", None)
     set_threads(None if threads is None else int(threads))
     return given
+
+
+def refuse_resume(found: argparse.Namespace, command: str) -> None:
+    """Refuse ``--resume`` of a subcommand that keeps no state.
+
+    Raises:
+        OptionError: It was given.
+    """
+    if found.resume:
+        raise OptionError(f"atomml {command} is short, and starts anew: leave --resume out.")
 
 
 def call_shown(title: str, found: argparse.Namespace, function: Any, **given: Any) -> int:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable
 from typing import Any, ClassVar
 
 import numpy as np
@@ -13,7 +12,7 @@ from torch import Tensor, nn
 
 from atomml.errors import OptionError
 
-__all__ = ["DensityFunctional", "TorchNumInt", "use_functional"]
+__all__ = ["DensityFunctional", "torch_numint", "use_functional"]
 
 Array = NDArray[np.float64]
 
@@ -155,8 +154,8 @@ class _Library:
         return deriv <= 2
 
 
-def numint_class() -> type:
-    """A subclass of PySCF's ``NumInt`` whose functional is one of ours."""
+def torch_numint(functional: DensityFunctional) -> Any:
+    """PySCF's ``NumInt`` for a functional of ours; its class is made here, as PySCF is imported late."""
     from pyscf.dft import numint
 
     class TorchNumInt(numint.NumInt):  # type: ignore[misc]
@@ -190,11 +189,7 @@ def numint_class() -> type:
                 values = values[..., [0, 1, 2, 3, 5], :]
             return self.functional.evaluate(values[..., :n, :], deriv)
 
-    return TorchNumInt
-
-
-TorchNumInt: Callable[[DensityFunctional], Any] = lambda functional: numint_class()(functional)  # noqa: E731
-"""PySCF's ``NumInt`` for a functional."""
+    return TorchNumInt(functional)
 
 
 def use_functional(field: Any, functional: DensityFunctional) -> Any:
@@ -208,7 +203,7 @@ def use_functional(field: Any, functional: DensityFunctional) -> Any:
     """
     if not hasattr(field, "_numint"):
         raise OptionError("A functional needs a Kohn-Sham mean field: make one with dft.RKS or dft.UKS.")
-    field._numint = TorchNumInt(functional)
+    field._numint = torch_numint(functional)
     field.xc = functional.name
     field.nlc = ""
     return field

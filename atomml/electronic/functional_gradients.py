@@ -7,7 +7,6 @@ adjoint, or coupled-perturbed, equations), whatever the number of weights and of
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -146,6 +145,3 @@ def dipole_operators(molecule: Any) -> Array:
     """``(3, n, n)``: electrons' part of the dipole moment, e bohr."""
     with molecule.with_common_orig((0.0, 0.0, 0.0)):
         return -np.asarray(molecule.intor_symmetric("int1e_r", comp=3))
-
-
-Loss = Callable[[Any], float]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -89,10 +88,6 @@ class Predictor:
         left = self.model.predict(all_pairs(atoms))[0].cpu().numpy()
         builds = 0 if prior_name == "none" else 1
         return PredictedMatrix(prior + left, prior, time.perf_counter() - started, builds)
-
-    def many(self, molecules: Sequence[Atoms]) -> list[PredictedMatrix]:
-        """The same one by one."""
-        return [self(atoms) for atoms in molecules]
 
 
 def load_predictor(

@@ -14,6 +14,7 @@ from atomml.data.dataset import Dataset
 from atomml.data.entry import Entry
 from atomml.electronic.hamiltonian_model import HamiltonianModel
 from atomml.electronic.matrices import MatrixBlocks, all_pairs, assemble, blocks_of, join_blocks
+from atomml.electronic.orbitals import n_orbitals
 from atomml.errors import StructureError
 from atomml.graph.atom_graph import AtomGraph
 from atomml.graph.batching import collate
@@ -39,7 +40,6 @@ class HamiltonianSample:
         where: What to call it in an error.
         n_entries: Numbers in the matrix.
         orbitals: ``(n, n)`` coefficients of the matrix's own orbitals in columns; None where not needed.
-        n_occupied: How many of them are occupied.
     """
 
     graph: AtomGraph
@@ -47,7 +47,6 @@ class HamiltonianSample:
     where: str
     n_entries: int
     orbitals: Tensor | None = None
-    n_occupied: int = 0
     head: str = ""
     kind: tuple[str, ...] = ()
 
@@ -92,24 +91,19 @@ class HamiltonianSamples:
         model = self._model
         matrix, graph = matrix_of(entry), all_pairs(entry.atoms, entry.where)
         left = matrix - prior_of(entry, model.level.prior)
-        n = sum(len(_orders(model.shells_of(int(z)))) for z in entry.atoms.numbers)
+        n = sum(n_orbitals(model.shells_of(int(z))) for z in entry.atoms.numbers)
         if len(matrix) != n:
             raise StructureError(
                 f"{entry.where} has a matrix of {len(matrix)} orbitals, and {model.level.level} has {n} for "
                 "it: label it at that level."
             )
         target = blocks_of(torch.from_numpy(left), graph, model.shells_of)
-        orbitals, n_occupied = None, 0
+        orbitals = None
         if self.aligned:
             from atomml.electronic.orbital_levels import solve_orbitals
 
-            solved = solve_orbitals(matrix, entry.atoms, model.level.basis)
-            orbitals, n_occupied = torch.from_numpy(solved.coefficients), solved.n_occupied
-        return HamiltonianSample(graph, target, entry.where, n * n, orbitals, n_occupied)
-
-
-def _orders(shells: Sequence[int]) -> list[int]:
-    return [order for degree in shells for order in range(2 * degree + 1)]
+            orbitals = torch.from_numpy(solve_orbitals(matrix, entry.atoms, model.level.basis).coefficients)
+        return HamiltonianSample(graph, target, entry.where, n * n, orbitals)
 
 
 def matrix_of(entry: Entry) -> np.ndarray:
