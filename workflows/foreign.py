@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
+from functools import lru_cache
 from importlib import import_module
 from typing import TYPE_CHECKING, Any, ClassVar
 
@@ -77,12 +78,20 @@ def settings_of(calculator: Any) -> dict[str, Any]:
     return {str(key): value for key, value in found.items() if _is_plain(value)}
 
 
+@lru_cache(maxsize=1)
+def _distributions() -> Mapping[str, list[str]]:
+    """Distributions by top-level package; reading them all takes a tenth of a second and more."""
+    from importlib.metadata import packages_distributions
+
+    return packages_distributions()
+
+
 def package_of(calculator: Any) -> dict[str, str]:
     """``package`` and ``version`` of the distribution that a calculator's class comes from, where known."""
-    from importlib.metadata import PackageNotFoundError, packages_distributions, version
+    from importlib.metadata import PackageNotFoundError, version
 
     top = type(calculator).__module__.split(".")[0]
-    names = packages_distributions().get(top, [top])
+    names = _distributions().get(top, [top])
     try:
         return {"package": names[0], "version": version(names[0])}
     except PackageNotFoundError:  # a module of the user's own

@@ -125,7 +125,8 @@ class Screen:
 
     def _adopt(self, run: RunFolder, manifest: Manifest, entries: Sequence[Entry]) -> None:
         """Take over what shards have done."""
-        wanted = {entry.item: digest_of(entry.digest, self._context()) for entry in entries}
+        context = self._context()
+        wanted = {entry.item: digest_of(entry.digest, context) for entry in entries}
         for path in sorted(run.path.glob(f"shard-*-of-*/{MANIFEST}")):
             for row in read_manifest(path):
                 ours = manifest.find(row.id)

@@ -1,0 +1,181 @@
+"""A small molecular model on molecules that it never saw: conformer energies, forces, whether MD stays whole.
+
+    python benchmarks/tiny_organic.py conformers --models mace-tiny-organic gfn2 mmff94s --rows rows.jsonl
+    python benchmarks/tiny_organic.py dynamics --model mace-tiny-organic --molecules 50 --picoseconds 100
+
+``conformers``: up to ``--conformers`` of each drug of ``examples/mace-tiny-organic/held_out.smi`` with
+few atoms (none of them was trained on), embedded by ETKDGv3 and relaxed by MMFF94s, so that no geometry
+is a minimum of what is tested but of MMFF94s itself. The reference is B3LYP-D3BJ/def2-SVP with density
+fitting by PySCF, with forces; its rows are kept in ``--rows``, and a repeated run goes on there. Energies
+are compared after the mean over a molecule's conformers is taken out. ``dynamics``: Langevin at 300 K, 1
+fs; a molecule is whole while the pairs that were near enough to be bonded at first are the ones that are
+so.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from machine import describe, limit_threads
+
+DRUGS = Path(__file__).parent.parent / "examples" / "mace-tiny-organic" / "held_out.smi"
+REFERENCE = "b3lyp-d3bj/def2-svp"
+KCAL = 23.060548
+
+
+def main() -> None:
+    """Parse, measure, print."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("what", choices=("conformers", "dynamics"))
+    parser.add_argument("--models", nargs="*", default=["mace-tiny-organic", "gfn2", "mmff94s"])
+    parser.add_argument("--model", default="mace-tiny-organic")
+    parser.add_argument("--rows", type=Path, default=Path("conformers.jsonl"))
+    parser.add_argument("--max-atoms", type=int, default=26)
+    parser.add_argument("--molecules", type=int, default=50)
+    parser.add_argument("--conformers", type=int, default=5)
+    parser.add_argument("--picoseconds", type=float, default=100.0)
+    parser.add_argument("--threads", type=int, default=1)
+    told = parser.parse_args()
+    limit_threads(told.threads)
+    describe("pyscf", "tblite", "rdkit")
+    conformers(told) if told.what == "conformers" else dynamics(told)
+
+
+def molecules(told: argparse.Namespace) -> Iterator[tuple[str, Any]]:
+    """SMILES and RDKit molecule with hydrogens, its conformers relaxed by MMFF94s."""
+    from rdkit import Chem
+    from rdkit.Chem import AllChem
+
+    for smiles in DRUGS.read_text(encoding="utf-8").split()[: told.molecules]:
+        molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
+        if molecule.GetNumAtoms() > told.max_atoms:
+            continue
+        settings = AllChem.ETKDGv3()
+        settings.randomSeed, settings.pruneRmsThresh = 7, 0.5
+        AllChem.EmbedMultipleConfs(molecule, told.conformers, settings)
+        AllChem.MMFFOptimizeMoleculeConfs(molecule, maxIters=2000, mmffVariant="MMFF94s")
+        yield smiles, molecule
+
+
+def frames(molecule: Any) -> list[Any]:
+    """Its conformers as structures of ASE."""
+    from ase import Atoms
+
+    symbols = [atom.GetSymbol() for atom in molecule.GetAtoms()]
+    return [Atoms(symbols, conformer.GetPositions()) for conformer in molecule.GetConformers()]
+
+
+def conformers(told: argparse.Namespace) -> None:
+    """Reference rows where they are missing, then a table of errors."""
+    kept = {}
+    if told.rows.exists():
+        for line in told.rows.read_text(encoding="utf-8").splitlines():
+            row = json.loads(line)
+            kept[row["smiles"]] = row
+    pairs = [(smiles, molecule) for smiles, molecule in molecules(told) if molecule.GetNumConformers() > 1]
+    for smiles, molecule in pairs:
+        if smiles not in kept:
+            kept[smiles] = {"smiles": smiles, **labelled(frames(molecule), REFERENCE)}
+            with told.rows.open("a", encoding="utf-8") as stream:
+                stream.write(json.dumps(kept[smiles]) + "\n")
+            sys.stderr.write(f"{smiles} {len(kept[smiles]['energy'])} conformers\n")
+    print(f"{len(pairs)} molecules, {sum(len(kept[s]['energy']) for s, _ in pairs)} conformers")
+    print(
+        "| | conformer energies, MAE | 95% interval | RMSE kcal/mol | forces, MAE meV/Å | rank correlation |"
+    )
+    print("|---|---|---|---|---|---|")
+    for model in told.models:
+        print(f"| {model} | {errors(model, pairs, kept)} |", flush=True)
+
+
+def errors(model: str, pairs: list[tuple[str, Any]], kept: dict[str, Any]) -> str:
+    """A line of the table; the interval is a bootstrap over molecules."""
+    from scipy.stats import spearmanr
+
+    apart, forces, ranks = [], [], []
+    for smiles, molecule in pairs:
+        found = labelled_by_mmff(molecule) if model == "mmff94s" else labelled(frames(molecule), model)
+        ours, theirs = np.array(found["energy"]), np.array(kept[smiles]["energy"])
+        apart.append(KCAL * np.abs((ours - ours.mean()) - (theirs - theirs.mean())))
+        ranks.append(spearmanr(ours, theirs).statistic if len(ours) > 2 else np.nan)
+        if found["forces"]:
+            forces.append(np.abs(np.array(found["forces"]) - np.array(kept[smiles]["forces"])).mean())
+    random = np.random.default_rng(0)
+    drawn = [random.integers(len(apart), size=len(apart)) for _ in range(2000)]
+    means = [np.concatenate([apart[i] for i in chosen]).mean() for chosen in drawn]
+    whole = np.concatenate(apart)
+    low, high = np.percentile(means, [2.5, 97.5])
+    force = f"{1000 * np.mean(forces):.0f}" if forces else ""
+    spread = f"{whole.mean():.2f} | {low:.2f} to {high:.2f} | {np.sqrt((whole**2).mean()):.2f}"
+    return f"{spread} | {force} | {np.nanmean(ranks):.2f}"
+
+
+def labelled(atoms: list[Any], method: str) -> dict[str, Any]:
+    """Energies, eV, and forces, eV/Å, by a method of the labelling engine or a model of the suite."""
+    from atomml.data.label import LabelSettings, engine_of
+
+    engine = engine_of(method, LabelSettings(density_fit=True))
+    found = [engine.label(frame) for frame in atoms]
+    return {
+        "energy": [float(one.labels.energy) for one in found],
+        "forces": [one.labels.forces.tolist() for one in found],
+        "method": found[0].method,
+    }
+
+
+def labelled_by_mmff(molecule: Any) -> dict[str, Any]:
+    """Energies by RDKit's MMFF94s; its forces are not compared, since these geometries are its minima."""
+    from rdkit.Chem import AllChem
+
+    properties = AllChem.MMFFGetMoleculeProperties(molecule, mmffVariant="MMFF94s")
+    numbers = [conformer.GetId() for conformer in molecule.GetConformers()]
+    fields = [AllChem.MMFFGetMoleculeForceField(molecule, properties, confId=n) for n in numbers]
+    return {"energy": [field.CalcEnergy() / KCAL for field in fields], "forces": []}
+
+
+def dynamics(told: argparse.Namespace) -> None:
+    """Langevin dynamics of each molecule; how many stay whole."""
+    from ase import units
+    from ase.md.langevin import Langevin
+    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+
+    from atomml import AtomMLCalculator, load_model
+
+    calculator = AtomMLCalculator(load_model(told.model))
+    whole = total = 0
+    for number, (smiles, molecule) in enumerate(molecules(told)):
+        atoms = frames(molecule)[0]
+        atoms.calc = calculator
+        random = np.random.default_rng(number)
+        MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=random)
+        moved = Langevin(atoms, units.fs, temperature_K=300, friction=0.01 / units.fs, rng=random)
+        first, broken = nearness(atoms), ""
+        for picosecond in range(int(told.picoseconds)):
+            moved.run(1000)
+            if (nearness(atoms) != first).any():
+                broken = f"broken within {picosecond + 1} ps"
+                break
+        total += 1
+        whole += not broken
+        print(f"{smiles} {broken or 'whole'}", flush=True)
+    print(f"{whole} of {total} stayed whole for {told.picoseconds:g} ps at 300 K")
+
+
+def nearness(atoms: Any) -> np.ndarray:
+    """(n, n): pairs nearer than 1.4 times the sum of their covalent radii."""
+    from ase.data import covalent_radii
+
+    radii = covalent_radii[atoms.numbers]
+    return np.asarray(atoms.get_all_distances() < 1.4 * (radii[:, None] + radii))
+
+
+if __name__ == "__main__":
+    main()
