@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from atomml.errors import ModelError
 from atomml.graph.atom_graph import AtomGraph
-from atomml.model import Energies, FastPath, ModelInfo, Potential
+from atomml.model import Energies, FastPath, ModelInfo, Potential, TrainingPath
 from atomml.nn import segment_sum
 from atomml.potentials.mace.config import MACEConfig
 from atomml.potentials.mace.interaction import Interaction, NonlinearInteraction, Surroundings
@@ -198,6 +198,12 @@ class MACE(Potential):
         from atomml.potentials.mace.fast import FastMACE  # numba loads only where it is used
 
         return FastMACE(self) if FastMACE.supports(self) else None
+
+    def build_training_path(self) -> TrainingPath | None:
+        """Fused kernels on the CPU; elsewhere, and for gated interactions, the plain path is all there is."""
+        from atomml.potentials.mace.training import TrainingMACE
+
+        return TrainingMACE(self) if TrainingMACE.supports(self) else None
 
     def energies(self, graph: AtomGraph) -> Energies:
         """Site energies, and the invariant features of all layers."""
