@@ -91,7 +91,7 @@ def compare(size: str, file: Path, told: argparse.Namespace, rate: float) -> Non
         grow(model)
         return
     if told.training or told.acac:
-        batch = molecules(told.acac) if told.acac else [moved(structures["Si-64"], seed) for seed in range(4)]
+        batch = molecules(told.acac) if told.acac else [displaced(structures["Si-64"], seed) for seed in range(4)]
         print(f"\n{HEAD}")
         print(training(peer, file, batch, told.rounds).row(f"{size}, training step"))
         peer.close()
@@ -208,7 +208,7 @@ def molecules(file: Path) -> list[Any]:
     return [frames[i * len(frames) // 8] for i in range(8)]
 
 
-def moved(atoms: Any, seed: int) -> Any:
+def displaced(atoms: Any, seed: int) -> Any:
     """A copy, displaced by 0.1 Å."""
     copy = atoms.copy()
     copy.rattle(0.1, seed=seed)

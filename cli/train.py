@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from atomml.cli.parsing import Parser, add_flags, layers_of, resolve_flags
-from atomml.cli.workflow import add_control_flags, set_threads
+from atomml.cli.workflow import EXIT_NOT_CONVERGED, add_control_flags, set_threads
 from atomml.config import OptionSpec, option_specs
 from atomml.errors import OptionError
 from atomml.workflows.inputs import DEFAULT_MODEL
@@ -147,4 +147,4 @@ def _carry_out(name: str, given: dict[str, Any], values: dict[str, Any], found: 
     elif not found.quiet:
         print_results(result.results(), result.units())
         say(f"written to {result.folder}/ (report.html)")
-    return 0
+    return 0 if result.converged else EXIT_NOT_CONVERGED

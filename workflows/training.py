@@ -73,6 +73,8 @@ class TrainResult(Result):
         labels: Structures and labels of each set.
         reference_shifts: What was added to reference energies, eV by element; of several heads by head.
         heads: The errors on the validation set by head, where files name heads.
+        n_low_rank: Numbers that learned in place of the weights.
+        drift: How far old answers moved where structures were replayed, and what was allowed.
     """
 
     model: str = quantity()
@@ -92,7 +94,9 @@ class TrainResult(Result):
     reference_shifts: dict[str, Any] = field(default_factory=dict)
     heads: dict[str, dict[str, float]] = field(default_factory=dict)
     n_frozen: int = quantity(default=0)
+    n_low_rank: int = quantity(default=0)
     n_replayed: int = quantity(default=0)
+    drift: dict[str, Any] = field(default_factory=dict)
     stopped_early: str = quantity(default="")
 
 
