@@ -29,7 +29,9 @@ def run(name: str, argv: Sequence[str]) -> int:
     if name == "train" and found.configuration is not None:
         if found.config is not None:
             raise OptionError("atomml train takes one configuration: name it once, without --config.")
-        found.config = found.configuration
+        from atomml.workflows.training_presets import preset_path
+
+        found.config = str(preset_path(found.configuration) or found.configuration)
     brought = _from_deepmd(found)
     weakest = [(found.from_deepmd, brought.options)] if brought is not None else []
     values = resolve_flags(specs, found, name, extra=_NOT_OPTIONS, weakest=weakest)
@@ -62,7 +64,7 @@ def _parser(name: str, specs: dict[str, OptionSpec]) -> Parser:
             "'model', files under 'train', 'valid' and 'test', and any option below.",
         )
         parser.add_argument(
-            "configuration", nargs="?", metavar="CONFIG", help="YAML file with model, files and options"
+            "configuration", nargs="?", metavar="CONFIG", help="YAML file with model, files and options, or a preset: mace-small, mace-medium, dpa3-l6"
         )
         parser.add_argument(
             "--from-deepmd",

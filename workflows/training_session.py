@@ -140,6 +140,14 @@ class Session(TrainingRun):
                 with self.model.answering_by(head):
                     self.model.shift_references(shifts)
 
+    def set_scales(self) -> None:
+        """Let fresh weights start at the scales of the data: neighbours of an atom, size of a force."""
+        from atomml.train.scales import scales_of
+
+        found = scales_of(self.train, self.model.info.cutoff)
+        if self.model.set_scales(found.neighbours, found.force):
+            self.folder.event("scales", neighbours=found.neighbours, force_eV_per_A=found.force)
+
     def set_replay(self, options: FineTuneOptions, head: str) -> None:
         """Structures against forgetting, labelled by the model as it stands now; by its old head, if any."""
         from atomml.workflows.training_references import replay_of

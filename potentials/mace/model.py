@@ -193,6 +193,21 @@ class MACE(Potential):
         for number, shift in shifts.items():
             self.reference[self.config.head_index, self.config.elements.index(number)] += shift
 
+    def set_scales(self, neighbours: float, force: float | None) -> bool:
+        """Messages divided by the number of neighbours, energies of atoms in units of the forces' size.
+
+        What the configuration says of neighbours itself, stays.
+        """
+        if self.config.neighbours == 1.0 and neighbours > 0:
+            self.config = replace(self.config, neighbours=neighbours)
+            for interaction in self.interactions:
+                if isinstance(interaction, Interaction):
+                    interaction.neighbours = neighbours
+        if force is not None:
+            self.scale.fill_(force)
+        self._fast_key = None
+        return True
+
     def build_fast_path(self) -> FastPath | None:
         """Fused kernels in float32 on the CPU; elsewhere the plain path is all there is."""
         from atomml.potentials.mace.fast import FastMACE  # numba loads only where it is used

@@ -157,11 +157,11 @@ def test_the_optimisers_memory_survives_the_trip(tiny: Callable[..., CHGNet], ki
             optimiser.step()
 
     whole, first, second = tiny(), tiny(), tiny()
-    run(whole, make_optimiser(whole, kind, 1e-2, 0.1, 1.0), range(25))
-    before = make_optimiser(first, kind, 1e-2, 0.1, 1.0)
+    run(whole, make_optimiser(OwnWeights(whole), kind, 1e-2, 0.1, 1.0), range(25))
+    before = make_optimiser(OwnWeights(first), kind, 1e-2, 0.1, 1.0)
     run(first, before, range(13))
     second.load_state_dict(first.state_dict())
-    after = make_optimiser(second, kind, 1e-2, 0.1, 1.0)
+    after = make_optimiser(OwnWeights(second), kind, 1e-2, 0.1, 1.0)
     load_optimiser(after, optimiser_arrays(before))
     run(second, after, range(13, 25))
     for a, b in zip(whole.parameters(), second.parameters(), strict=True):

@@ -1,0 +1,26 @@
+"""Published shapes of models, to be trained from nothing: short configurations that come with the package."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+__all__ = ["PRESETS", "preset_of", "preset_path"]
+
+PRESETS = ("mace-small", "mace-medium", "dpa3-l6")
+"""Names of the configurations in this package's ``presets``."""
+
+
+def preset_path(name: str) -> Path | None:
+    """The configuration of a preset; None for any other name, and for a file of that name."""
+    if name not in PRESETS or Path(name).exists():
+        return None
+    return Path(__file__).parent / "presets" / f"{name}.yaml"
+
+
+def preset_of(name: str) -> dict[str, Any] | None:
+    """The model of a preset, as :func:`~atomml.workflows.training.train` takes it; None for any other name."""
+    import yaml
+
+    path = preset_path(name)
+    return None if path is None else dict(yaml.safe_load(path.read_text(encoding="utf-8"))["model"])
