@@ -6,6 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from atomml.workflows.learning import LearnOptions
 
 __all__ = ["train_member"]
@@ -34,14 +36,12 @@ def train_member(
         seed: Of this model: what it holds out, its order, and its fresh weights.
         dtype, device: Of the model.
     """
-    from atomml.data.dataset import open_dataset
-    from atomml.data.label_keys import LabelKeys
     from atomml.workflows.fine_tuning import finetune
     from atomml.workflows.training import train
     from atomml.workflows.training_presets import preset_of
 
-    n = len(open_dataset(list(files), LabelKeys()))
-    batches = -(-max(1, n - round(_HELD_OUT * n)) // options.batch_size)
+    train_file, valid_file, n = _split(files, out, seed)
+    batches = -(-n // options.batch_size)
     told: dict[str, Any] = {
         "max_steps": options.train_steps,
         "epochs": -(-options.train_steps // batches),
@@ -50,7 +50,6 @@ def train_member(
         "batch_size": options.batch_size,
         "forces_weight": options.forces_weight,
         "energy_weight": options.energy_weight,
-        "valid_fraction": _HELD_OUT,
         "precision": dtype,
         "device": device,
         "seed": seed,
@@ -59,6 +58,27 @@ def train_member(
     }
     shape = preset_of(parent)
     if shape is not None:
-        train(shape, list(files), out=out, **told)
+        train(shape, train_file, valid_file, out=out, **told)
     else:
-        finetune(parent, list(files), out=out, method=options.method, **told)
+        finetune(parent, train_file, valid_file, out=out, method=options.method, **told)
+
+
+def _split(files: Sequence[str], out: Path, seed: int) -> tuple[str, str, int]:
+    """Two files beside the folder: what this model learns from, and the tenth of it that it is validated on.
+
+    Frames were chosen because they differ, so they are drawn one by one, and not in stretches of time.
+    """
+    from atomml.data.dataset import open_dataset
+    from atomml.data.entry_files import write_entries
+    from atomml.data.label_keys import LabelKeys
+
+    whole = open_dataset(list(files), LabelKeys())
+    order = np.random.default_rng([seed, 14]).permutation(len(whole)).tolist()
+    n_held = max(1, round(_HELD_OUT * len(whole)))
+    out.parent.mkdir(parents=True, exist_ok=True)
+    written = []
+    for role, places in (("train", order[n_held:]), ("valid", order[:n_held])):
+        file = out.parent / f"{out.name}-{role}.extxyz"
+        write_entries(file, (whole[place] for place in sorted(places)))
+        written.append(str(file))
+    return written[0], written[1], len(whole) - n_held
