@@ -1,4 +1,4 @@
-"""Where a model's weights come from: each training that they went through, from the headers of checkpoints."""
+"""Where a model's weights come from: each training that they went through, as checkpoints say it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,9 @@ def card_lines(record: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Rows of a model card: how it was trained, on what, and from what."""
     lines = [("method", str(record.get("method", "unknown")))]
     if record.get("low_rank"):
-        lines.append(("low rank", f"rank {record['low_rank']['rank']}, alpha {record['low_rank']['alpha']:g}"))
+        lines.append(
+            ("low rank", f"rank {record['low_rank']['rank']}, alpha {record['low_rank']['alpha']:g}")
+        )
     if "seed" in record:
         lines.append(("seed", str(record["seed"])))
     for key in ("step", "epoch"):

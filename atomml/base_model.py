@@ -104,14 +104,16 @@ class Model(nn.Module, abc.ABC):
         return tuple(self.blocks())[-2:]
 
     def linear_maps(self) -> tuple[str, ...]:
-        """Names of the parameters whose last two axes are the matrix of a linear map; one map per row of others.
+        """Names of the parameters whose last two axes are the matrix of a linear map.
 
         Those of torch's linear layers, and of modules whose class names its matrices in ``linear_weights``
         (parameters, or lists of them: one for each irrep, say).
         """
         found = []
         for prefix, module in self.named_modules():
-            own = ("weight",) if isinstance(module, nn.Linear) else getattr(type(module), "linear_weights", ())
+            own = (
+                ("weight",) if isinstance(module, nn.Linear) else getattr(type(module), "linear_weights", ())
+            )
             for attribute in own:
                 place = f"{prefix}.{attribute}" if prefix else attribute
                 value = getattr(module, attribute)

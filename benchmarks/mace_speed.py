@@ -91,7 +91,9 @@ def compare(size: str, file: Path, told: argparse.Namespace, rate: float) -> Non
         grow(model)
         return
     if told.training or told.acac:
-        batch = molecules(told.acac) if told.acac else [displaced(structures["Si-64"], seed) for seed in range(4)]
+        batch = (
+            molecules(told.acac) if told.acac else [displaced(structures["Si-64"], seed) for seed in range(4)]
+        )
         print(f"\n{HEAD}")
         print(training(peer, file, batch, told.rounds).row(f"{size}, training step"))
         peer.close()

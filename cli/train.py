@@ -64,7 +64,10 @@ def _parser(name: str, specs: dict[str, OptionSpec]) -> Parser:
             "'model', files under 'train', 'valid' and 'test', and any option below.",
         )
         parser.add_argument(
-            "configuration", nargs="?", metavar="CONFIG", help="YAML file with model, files and options, or a preset: mace-small, mace-medium, dpa3-l6"
+            "configuration",
+            nargs="?",
+            metavar="CONFIG",
+            help="YAML file with model, files and options, or a preset: mace-small, mace-medium, dpa3-l6",
         )
         parser.add_argument(
             "--from-deepmd",

@@ -1,4 +1,4 @@
-"""What ``evaluate`` says of a committee's uncertainty: gathered structure by structure, written as a table."""
+"""What ``evaluate`` says of a committee's uncertainty, gathered structure by structure."""
 
 from __future__ import annotations
 

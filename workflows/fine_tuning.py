@@ -167,8 +167,8 @@ def _prepared(session: AnySession, parent: Potential, options: FineTuneOptions) 
         session.set_replay(options, old)
     elif new and old:
         session.folder.warn(
-            f"The head {old} is not held while {', '.join(new)} learns, and its drift is not measured: --method "
-            "replay does both."
+            f"The head {old} is not held while {', '.join(new)} learns, and its drift is not measured: "
+            "--method replay does both."
         )
     if options.method == "lora":
         session.adapt(options.lora_rank, options.lora_alpha)

@@ -24,7 +24,7 @@ class LearnOptions:
 
     label: str = option(
         "",
-        "what labels: gfn2, pbe/def2-svp, a model, a program (COMMAND IN.extxyz OUT.extxyz), ase:MODULE:CLASS",
+        "what labels: gfn2, pbe/def2-svp, a model, a program (COMMAND IN OUT), ase:MODULE:CLASS",
         metavar="METHOD",
     )
     budget: int = option(100, "labels that may be computed in all", minimum=1)
@@ -107,14 +107,15 @@ def learn(
     """Train a committee on labels that it asks for itself, round after round.
 
     A round trains each model (all start from ``model``, and go on from their own last round; seeds, held-out
-    structures and order differ), measures errors on a fixed test set, runs molecular dynamics until the models
-    disagree, and has the most different of the uncertain frames labelled. It ends when the budget is spent, or
-    when no run was uncertain for :attr:`LearnOptions.stable_time`. Every stage is in the manifest of the folder;
-    after a kill, ``resume`` goes on to the files that an unbroken run would have left.
+    structures and order differ), measures errors on a fixed test set, runs molecular dynamics until the
+    models disagree, and has the most different of the uncertain frames labelled. It ends when the budget is
+    spent, or when no run was uncertain for :attr:`LearnOptions.stable_time`. Every stage is in the manifest
+    of the folder; after a kill, ``resume`` goes on to the files that an unbroken run would have left.
 
     Args:
         structures: Files, ``ase.Atoms``, or several of them, from which dynamics starts.
-        model: A registered name, a file, or a preset to be trained from nothing (``mace-small``).
+        model: A registered name, a file, or, to be trained from nothing, a preset (``mace-small``) or a
+            configuration of ``train``.
         out: The run folder; ``learn-STEM`` in the current folder if None.
         resume: Go on in the folder.
         overwrite: Replace what an earlier run left in the folder.
@@ -179,8 +180,8 @@ def check(options: LearnOptions, structures: list[Atoms]) -> None:
     first = options.initial + (0 if options.test else options.test_size)
     if first >= options.budget:
         raise OptionError(
-            f"The first {first} labels (--initial, and --test-size where --test names no file) spend the budget of "
-            f"{options.budget}: raise it."
+            f"The first {first} labels (--initial, and --test-size where --test names no file) spend the "
+            f"budget of {options.budget}: raise it."
         )
     engine = engine_of(options.label)
     for number, atoms in enumerate(structures):

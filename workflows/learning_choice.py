@@ -1,4 +1,4 @@
-"""Which frames are worth a label: uncertain ones, as different from each other and from known ones as can be."""
+"""Which frames are worth a label: uncertain ones, different from each other and from those known."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from atomml.committee import Committee
+    from atomml.graph.atom_graph import AtomGraph
     from atomml.model import Potential
 
 __all__ = ["descriptors", "farthest", "uncertainties"]
@@ -81,7 +82,7 @@ def farthest(
     return chosen
 
 
-def _graph(model: Potential, structures: Sequence[Atoms]) -> object:
+def _graph(model: Potential, structures: Sequence[Atoms]) -> AtomGraph:
     from atomml.graph import GraphBuilder
     from atomml.graph.batching import collate
 

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from atomml.errors import InputError, OptionError, RunFailedError
+from atomml.errors import InputError, RunFailedError
 from atomml.files import write_table
 from atomml.manifest import DONE, Manifest, digest_of
 from atomml.workflows.learning import LearnOptions, LearnResult
@@ -115,7 +116,7 @@ class Loop:
             ("test", 0 if self.test else self.options.test_size),
         ):
             if wanted:
-                file = self._label(role, lambda role=role, n=wanted: self._displaced(role, n))
+                file = self._label(role, partial(self._displaced, role, wanted))
                 (self.train if role == "initial" else self.test).append(file)
 
     def _displaced(self, role: str, n: int) -> list[Atoms]:
@@ -164,7 +165,13 @@ class Loop:
         def do() -> dict[str, Any]:
             self.folder.event("training", round=number, model=member)
             train_member(
-                parent, self.train, out, self.options, seed=self.seed + member, dtype=self.dtype, device=self.device
+                parent,
+                self.train,
+                out,
+                self.options,
+                seed=self.seed + member,
+                dtype=self.dtype,
+                device=self.device,
             )
             return {"model": "model.safetensors"}
 
@@ -180,7 +187,12 @@ class Loop:
         def do() -> dict[str, Any]:
             out = self.folder.file(name)
             found = evaluate(
-                self.test, ",".join(committee), out=out, resume=out.exists(), dtype=self.dtype, device=self.device
+                self.test,
+                ",".join(committee),
+                out=out,
+                resume=out.exists(),
+                dtype=self.dtype,
+                device=self.device,
             )
             kept = ("mae_energy", "mae_shifted_energy", "mae_forces", "rmse_forces")
             return {key: getattr(found, key) for key in kept}
@@ -200,28 +212,28 @@ class Loop:
         stopped, shortest, largest = 0, float("inf"), 0.0
         for place in range(len(self.given) * self.options.runs):
             name = f"round-{number:02d}/md-{place:02d}"
-            found = self._once(
-                name,
-                digest_of(name, *committee),
-                lambda place=place, name=name: self._run(number, place, name, self._committee(committee, loaded)),
-            )
+            run = partial(self._run, number, place, name, committee, loaded)
+            found = self._once(name, digest_of(name, *committee), run)
             stopped += found["stopped"]
             shortest, largest = min(shortest, found["time_ps"]), max(largest, found["uncertainty"])
         return {"runs_stopped": stopped, "shortest_run_ps": shortest, "largest_uncertainty_eV_per_A": largest}
 
-    def _run(self, number: int, place: int, name: str, committee: Committee) -> dict[str, Any]:
+    def _run(
+        self, number: int, place: int, name: str, files: Sequence[str], loaded: list[Committee]
+    ) -> dict[str, Any]:
         """One run: whether the models disagreed, or the run blew up, and when."""
         from atomml.workflows.learning_choice import uncertainties
         from atomml.workflows.molecular_dynamics import md
 
-        options, out = self.options, self.folder.file(name)
+        options, out, committee = self.options, self.folder.file(name), self._committee(files, loaded)
         steps = max(1, round(1000 * options.stable_time / options.timestep))
         blown = ""
         try:
             found = md(
                 self.given[place // options.runs][1], committee, out=out, resume=out.exists(),
                 ensemble=options.ensemble, temperature=options.temperature, timestep=options.timestep,
-                steps=steps, every=options.every, seed=self.seed + 1000 * (number + 1) + place, rdf_cutoff=0.0,
+                steps=steps, every=options.every, seed=self.seed + 1000 * (number + 1) + place,
+                rdf_cutoff=0.0,
                 stop_at_uncertainty=options.uncertainty if options.choice == "uncertain" else None,
                 dtype=self.dtype,
             )  # fmt: skip
@@ -249,7 +261,7 @@ class Loop:
         return found[1:]
 
     def _labelled(self, number: int, committee: Sequence[str], left: int) -> bool:
-        """Choose frames of this round's runs and have them labelled; False where there was nothing to choose."""
+        """Choose frames of this round's runs and have them labelled; False where none was worth it."""
         stage = f"round-{number:02d}/chosen"
         known = self.manifest.find(stage)
         if known is None or known.status != DONE:
@@ -300,13 +312,13 @@ class Loop:
 
     def _result(self, committee: Sequence[str], stable: bool) -> LearnResult:
         last = self.rows[-1]
-        if not stable:
+        if self.options.choice == "random":
+            self.folder.warn(f"Frames were drawn at random until {self.spent} labels were spent.")
+        elif not stable:
             self.folder.warn(
-                f"{self.spent} labels were spent in {len(self.rows)} rounds, and {last['runs_stopped']} runs of the "
-                f"last round still stopped before {self.options.stable_time:g} ps: raise --budget and --resume."
-                if self.options.choice == "uncertain"
-                else f"Frames were drawn at random until {self.spent} labels were spent: nothing was asked to "
-                "become stable."
+                f"{self.spent} labels were spent in {len(self.rows)} rounds, and {last['runs_stopped']} runs "
+                f"of the last still stopped before {self.options.stable_time:g} ps: raise --budget and "
+                "--resume."
             )
         return LearnResult(
             committee=",".join(committee),

@@ -34,7 +34,8 @@ def train_member(
         out: The folder.
         options: Those of the loop.
         seed: Of this model: what it holds out, its order, and its fresh weights.
-        dtype, device: Of the model.
+        dtype: Of the model.
+        device: Of the model.
     """
     from atomml.workflows.fine_tuning import finetune
     from atomml.workflows.training import train

@@ -114,8 +114,8 @@ def train(
     """Train a potential from fresh weights and leave a run folder that can be resumed.
 
     Args:
-        model: A family (``chgnet``), a preset (``mace-small``), or a mapping with ``family`` or ``preset`` and
-            hyperparameters.
+        model: A family (``chgnet``), a preset (``mace-small``), or a mapping with ``family`` or ``preset``
+            and hyperparameters.
         train: Files with labelled structures; ``HEAD=FILE``, or a mapping from heads to files, for a model
             that learns several data sets, each by a head of its own.
         valid: Files to validate on, likewise; a seeded part of ``train`` is held out if none.

@@ -5,6 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from atomml.errors import OptionError
+
 __all__ = ["PRESETS", "preset_of", "preset_path"]
 
 PRESETS = ("mace-small", "mace-medium", "dpa3-l6")
@@ -19,8 +21,23 @@ def preset_path(name: str) -> Path | None:
 
 
 def preset_of(name: str) -> dict[str, Any] | None:
-    """The model of a preset, as :func:`~atomml.workflows.training.train` takes it; None for any other name."""
+    """The model of a preset or of a configuration file, as :func:`~atomml.workflows.training.train` takes it.
+
+    Returns:
+        None for any other name.
+
+    Raises:
+        OptionError: A configuration that says nothing of a model.
+    """
     import yaml
 
     path = preset_path(name)
-    return None if path is None else dict(yaml.safe_load(path.read_text(encoding="utf-8"))["model"])
+    if path is None and Path(name).suffix in (".yaml", ".yml") and Path(name).is_file():
+        path = Path(name)
+    if path is None:
+        return None
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))["model"]
+    except (yaml.YAMLError, KeyError, TypeError, UnicodeDecodeError):
+        raise OptionError(f"{path} names no model: write its family and shape below 'model:'.") from None
+    return {"family": found} if isinstance(found, str) else dict(found)

@@ -168,8 +168,8 @@ class Session(TrainingRun):
     def drift(self, best: Potential) -> Drift | None:
         """How far old answers have moved; None where nothing was replayed.
 
-        It is measured whenever structures are replayed, and written down; too much of it is a warning here and
-        a run that has not converged.
+        It is measured whenever structures are replayed, and written down; too much of it is a warning here
+        and a run that has not converged.
         """
         from atomml.train.drift import DriftLimits, drift_of
 

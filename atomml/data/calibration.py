@@ -1,10 +1,10 @@
-"""Whether a predicted uncertainty is as large as the error: bins, coverage, and the factor that would mend it.
+"""Whether a predicted uncertainty is as large as the error: bins, coverage, and the factor that mends it.
 
 Levi, Gispan, Giladi and Fetaya, "Evaluating and Calibrating Uncertainty Prediction in Regression Tasks",
-Sensors 22, 5540 (2022): errors are binned by their predicted standard deviation; of a calibrated prediction the
-root mean square error of each bin is the root mean predicted variance (eqs. 8 and 9). One factor on all standard
-deviations is fitted by maximum likelihood, ``s² = mean(error² / sigma²)`` (scaled variance, eq. 12), on one half of
-the data and judged on the other.
+Sensors 22, 5540 (2022): errors are binned by their predicted standard deviation; of a calibrated prediction
+the root mean square error of each bin is the root mean predicted variance (eqs. 8 and 9). One factor on all
+standard deviations is fitted by maximum likelihood, ``s² = mean(error² / sigma²)`` (scaled variance, eq.
+12), on one half of the data and judged on the other.
 """
 
 from __future__ import annotations
@@ -35,8 +35,8 @@ class Calibration:
         ence: Mean of ``|predicted - rmse| / predicted`` over bins: 0 is calibrated.
         ence_scaled: The same of the halves of the data, each scaled by the factor of the other half.
         bins: Each bin: ``n``, ``predicted`` (root mean variance) and ``rmse``, in the unit of the errors.
-        coverage: Each of :data:`LEVELS` with the share of errors within the interval of that level, and the same
-            after scaling by the other half's factor.
+        coverage: Each of :data:`LEVELS` with the share of errors within the interval of that level, and the
+            same after scaling by the other half's factor.
     """
 
     n: int
@@ -63,7 +63,9 @@ class Calibration:
         }
 
 
-def calibrate(sigma: Floats, errors: Floats, halves: NDArray[np.bool_], dimensions: int = 1) -> Calibration | None:
+def calibrate(
+    sigma: Floats, errors: Floats, halves: NDArray[np.bool_], dimensions: int = 1
+) -> Calibration | None:
     """Compare standard deviations with errors.
 
     Args:

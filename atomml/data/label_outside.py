@@ -69,7 +69,9 @@ class CalculatorEngine:
         try:
             module = import_module(parts[1])
         except ImportError as error:
-            raise MissingExtraError(f"{name}: cannot import {parts[1]} ({error}): install its package.") from error
+            raise MissingExtraError(
+                f"{name}: cannot import {parts[1]} ({error}): install its package."
+            ) from error
         kind = getattr(module, parts[2], None)
         if kind is None:
             raise OptionError(f"{name}: {parts[1]} has no class {parts[2]}.")
@@ -109,10 +111,10 @@ class CalculatorEngine:
 class CommandEngine:
     """A program that is called as ``COMMAND IN.extxyz OUT.extxyz`` for each structure.
 
-    IN holds the structure, with ``charge`` and ``spin`` if it has any; OUT must hold the same atoms in the same
-    order with ``energy`` (eV), ``forces`` (eV/Å) and, of a cell, ``stress`` (eV/Å³) if there is one. No shell
-    reads the command. Its first file that exists is part of the method's name by its digest, so that a changed
-    script is another method.
+    IN holds the structure, with ``charge`` and ``spin`` if it has any; OUT must hold the same atoms in the
+    same order with ``energy`` (eV), ``forces`` (eV/Å) and, of a cell, ``stress`` (eV/Å³) if there is one.
+    No shell reads the command. Its first file that exists is part of the method's name by its digest, so
+    that a changed script is another method.
 
     Raises:
         OptionError: No such program.
@@ -161,9 +163,13 @@ class CommandEngine:
         except FileFormatError as error:
             raise LabelError(f"What {self._words[0]} wrote cannot be read: {error}") from error
         if len(entries) != 1 or not np.array_equal(entries[0].atoms.numbers, atoms.numbers):
-            raise LabelError(f"{self._words[0]} wrote other atoms than it was given: it must keep their order.")
+            raise LabelError(
+                f"{self._words[0]} wrote other atoms than it was given: it must keep their order."
+            )
         if np.abs(entries[0].atoms.positions - atoms.positions).max() > _MOVED:
-            raise LabelError(f"{self._words[0]} moved the atoms: a label is of the structure as it was given.")
+            raise LabelError(
+                f"{self._words[0]} moved the atoms: a label is of the structure as it was given."
+            )
         labels = entries[0].labels
         if labels.energy is None or labels.forces is None:
             raise LabelError(f"{self._words[0]} wrote no energy or no forces.")

@@ -12,17 +12,18 @@ from atomml.report.run_folder import Columns, Run
 __all__ = ["calibration"]
 
 _MEANING = (
-    "Errors are put in bins by the spread that the committee predicts. Where the uncertainty is calibrated, the root "
-    "mean square error of a bin is its root mean predicted variance: points lie on the dashed line. Above it the "
-    "committee is too sure of itself. ENCE is the mean relative distance from the line over bins. The scale is the one "
-    "factor on all spreads that fits best; what is said to be scaled used the factor of the other half of the "
-    "structures (Levi et al., Sensors 22, 5540, 2022). In the reliability diagram a level of 0.9 means the interval "
-    "that should hold 90 of 100 errors."
+    "Errors are put in bins by the spread that the committee predicts. Where the uncertainty is "
+    "calibrated, the root mean square error of a bin is its root mean predicted variance: points lie on "
+    "the dashed line. Above it the committee is too sure of itself. ENCE is the mean relative distance "
+    "from the line over bins. The scale is the one factor on all spreads that fits best; what is said "
+    "to be scaled used the factor of the other half of the structures (Levi et al., Sensors 22, 5540, "
+    "2022). In the reliability diagram a level of 0.9 means the interval that should hold 90 of 100 "
+    "errors."
 )
 
 
 def calibration(run: Run, report: Report) -> None:
-    """A table, and for each quantity the errors of bins and the reliability diagram; nothing for one model."""
+    """A table, and by quantity the errors of bins and the reliability diagram; nothing for one model."""
     lines = list(run.results.get("calibration") or [])
     table = run.tables.get("calibration")
     if not lines or table is None:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from atomml.report.plots import Series, line_plot
+from atomml.report.plots import Series, Style, line_plot
 from atomml.report.quantities import label_of
 from atomml.report.report import Report
 from atomml.report.run_folder import Columns, Run
@@ -26,7 +26,12 @@ def learning(run: Run, report: Report) -> None:
         _over(table, report, "Errors on the test set: energy", energies, "labels", "meV/atom")
         _over(table, report, "Errors on the test set: forces", forces, "labels", "meV/Å")
         _over(
-            table, report, "Largest uncertainty of a round", ("largest_uncertainty_eV_per_A",), "round", "eV/Å"
+            table,
+            report,
+            "Largest uncertainty of a round",
+            ("largest_uncertainty_eV_per_A",),
+            "round",
+            "eV/Å",
         )
         _over(table, report, "Shortest run of a round", ("shortest_run_ps",), "round", "ps")
         report.table("Rounds", table.names, table.rows(len(table)))
@@ -39,6 +44,6 @@ def _over(table: Columns, report: Report, title: str, names: Sequence[str], x: s
     known = [name for name in names if name in table.numeric and np.isfinite(table.numeric[name]).any()]
     if not known or x not in table.numeric:
         return
-    style = "points" if len(table) == 1 else "line"
+    style: Style = "points" if len(table) == 1 else "line"
     series = [Series(label_of(name), table.numeric[x], table.numeric[name], style=style) for name in known]
     report.plot(title, line_plot(series, x, f"{title.lower()} ({unit})", title))

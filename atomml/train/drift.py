@@ -88,9 +88,7 @@ def held_back(n: int, seed: int) -> tuple[list[int], list[int]]:
     return sorted(order[n_held:].tolist()), sorted(order[:n_held].tolist())
 
 
-def drift_of(
-    model: Potential, head: str, before: ListDataset, *, held: bool, limits: DriftLimits
-) -> Drift:
+def drift_of(model: Potential, head: str, before: ListDataset, *, held: bool, limits: DriftLimits) -> Drift:
     """How far the answers of a head have moved.
 
     Args:
@@ -111,5 +109,9 @@ def drift_of(
         energies.append(abs(new.labels.energy - old.labels.energy) / len(old.atoms))
         forces.append(np.abs(new.labels.forces - old.labels.forces).ravel())
     return Drift(
-        1e3 * float(np.mean(energies)), 1e3 * float(np.mean(np.concatenate(forces))), len(before), held, limits
+        1e3 * float(np.mean(energies)),
+        1e3 * float(np.mean(np.concatenate(forces))),
+        len(before),
+        held,
+        limits,
     )

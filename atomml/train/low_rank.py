@@ -1,11 +1,11 @@
 """Fine-tuning by low-rank changes of linear maps, whatever the model.
 
 Hu et al., "LoRA: Low-Rank Adaptation of Large Language Models", ICLR 2022 (arXiv:2106.09685): a matrix ``W``
-stays as it was and ``W + (alpha / r) A B`` takes its place, A ``(n_in, r)`` and B ``(r, n_out)`` being all that
-learns. Here the model's own parameters always hold the merged matrices: whatever evaluates the model, fast paths
-and checkpoints too, sees a model of its usual shape, and the gradients of A and B follow from those of the matrices
-by ``dL/dA = (alpha / r) G B^T`` and ``dL/dB = (alpha / r) A^T G``. Maps of irreps and of elements have one
-pair for each, so what is equivariant stays so.
+stays as it was and ``W + (alpha / r) A B`` takes its place, A ``(n_in, r)`` and B ``(r, n_out)`` being all
+that learns. Here the model's own parameters always hold the merged matrices: whatever evaluates the model,
+fast paths and checkpoints too, sees a model of its usual shape, and the gradients of A and B follow from
+those of the matrices by ``dL/dA = (alpha / r) G B^T`` and ``dL/dB = (alpha / r) A^T G``. Maps of irreps and
+of elements have one pair for each, so what is equivariant stays so.
 """
 
 from __future__ import annotations
@@ -82,8 +82,8 @@ class OwnWeights(Weights):
 class LowRank(Weights):
     """Low-rank changes of all linear maps of a model; everything else is frozen.
 
-    A is drawn with the root mean square of the matrix that it changes and B is zero, so the model starts as it
-    was. A rank above that of a matrix is lowered to it.
+    A is drawn with the root mean square of the matrix that it changes and B is zero, so the model starts as
+    it was. A rank above that of a matrix is lowered to it.
 
     Args:
         model: A model whose weights are those to start from; its parameters are changed in place.

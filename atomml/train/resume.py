@@ -115,7 +115,7 @@ def save_training(
 def load_training(
     path: Path, model: Model, weights: Weights, average: MovingAverage, optimiser: torch.optim.Optimizer
 ) -> tuple[Progress, dict[str, str]]:
-    """Put model, what was learned, average and optimiser back as they were saved; returns the progress and the identity.
+    """Put model, what was learned, average and optimiser back; returns the progress and the identity.
 
     Raises:
         CheckpointError: A damaged file, or one of another kind of run or model.

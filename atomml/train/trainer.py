@@ -182,9 +182,7 @@ class Trainer:
             self._check_nothing_lost(path)
             self.hooks.warn("There is no restart file yet: the training starts from its first step again.")
             return False
-        self.progress, before = load_training(
-            path, self.model, self.weights, self.average, self.optimiser
-        )
+        self.progress, before = load_training(path, self.model, self.weights, self.average, self.optimiser)
         self.gradients.limits = Limits(self.progress.max_atoms, self.progress.max_edges)
         changes = [
             f"{key} was {before.get(key)} and is {value}"

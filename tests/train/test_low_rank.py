@@ -1,4 +1,4 @@
-"""Low-rank fine-tuning of every family: starts as its parent, merges exactly, learns by the chain rule, resumes."""
+"""Low-rank fine-tuning of every family: starts as its parent, merges exactly, learns, resumes."""
 
 from __future__ import annotations
 
@@ -91,7 +91,9 @@ def test_gradients_follow_the_chain_rule(
     graph = collate([build_graph(e.atoms, model.info.cutoff, model.info.bond_cutoff) for e in entries[:3]])
 
     def loss(found: Any) -> torch.Tensor:
-        return (found.site_energies * torch.arange(len(found.site_energies))).sum() + found.forces.pow(2).sum()
+        return (found.site_energies * torch.arange(len(found.site_energies))).sum() + found.forces.pow(
+            2
+        ).sum()
 
     matrices = [p for p in model.parameters() if p.requires_grad]
     assert len(matrices) == len(weights._names)

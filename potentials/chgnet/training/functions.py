@@ -19,6 +19,7 @@ __all__ = ["Gates", "Messages", "Parts", "Rows"]
 
 Array = NDArray[Any]
 
+
 @dataclass(frozen=True)
 class Rows:
     """Rows of one kind, edges or angles: whose they are and what they read.

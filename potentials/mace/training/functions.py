@@ -79,7 +79,7 @@ class Messages(torch.autograd.Function):
     def forward(
         ctx: Any, edges: Edges, links: Links, harmonics: Tensor, radial: Tensor, features: Tensor
     ) -> Tensor:
-        """Harmonics ``(k, n_edges, n)``, radial weights ``(k, n_pairs, n_paths * channels)``, flat features."""
+        """Harmonics ``(k, n_edges, n)``, radial weights ``(k, n_pairs, columns)``, flat features."""
         k, n_atoms = len(harmonics), len(edges.start) - 1
         ctx.edges, ctx.links = edges, links
         ctx.save_for_backward(harmonics, radial, features)
@@ -135,7 +135,7 @@ class Products(torch.autograd.Function):
 
     @staticmethod
     def forward(ctx: Any, shape: Monomials, groups: Array, coefficients: Tensor, messages: Tensor) -> Tensor:
-        """Coefficients ``(n_groups, channels, n_entries)``, messages ``(k, channels, n_components + 1, n)``."""
+        """Coefficients ``(n_groups, channels, n_entries)``, messages ``(k, channels, components, n)``."""
         k, channels, _, n_atoms = messages.shape
         ctx.shape, ctx.groups = shape, groups
         ctx.save_for_backward(coefficients, messages)
@@ -154,8 +154,9 @@ class Products(torch.autograd.Function):
         coefficients, messages = ctx.saved_tensors
         shape: Monomials = ctx.shape
         messages_bar = torch.empty_like(messages)
-        given = (ctx.groups, shape.factors, shape.entry_start, shape.entries, _array(coefficients))
-        given = (_channels(messages.shape[1]), *given, _array(messages), _array(above), messages_bar.numpy())
+        terms = (ctx.groups, shape.factors, shape.entry_start, shape.entries, _array(coefficients))
+        arrays = (_array(messages), _array(above), messages_bar.numpy())
+        given: tuple[Any, ...] = (_channels(messages.shape[1]), *terms, *arrays)
         if len(messages) == 1:
             run_ranges(product_kernels.polynomials_backward, *given)
             return None, None, None, messages_bar

@@ -17,7 +17,7 @@ from atomml.nn import segment_sum
 from atomml.potentials.mace.fast.links import Links, Polynomials, starts
 from atomml.potentials.mace.interaction import Interaction
 from atomml.potentials.mace.irreps import Block
-from atomml.potentials.mace.product import Product
+from atomml.potentials.mace.product import Contraction, Product
 from atomml.potentials.mace.radial import ACTIVATIONS, RadialNetwork
 from atomml.potentials.mace.readout import LinearReadout, NonlinearReadout
 from atomml.potentials.mace.training.functions import Array, Edges, Messages, Monomials, Products
@@ -81,14 +81,16 @@ class Layer:
         self.monomials = Monomials(found.factors, found.entry_start, entries, int(first[-1]))
         self._tables = found.tables
 
-    def __call__(self, features: list[Tensor], placed: Placed, groups: list[tuple[int, Tensor]]) -> list[Tensor]:
+    def __call__(
+        self, features: list[Tensor], placed: Placed, groups: list[tuple[int, Tensor]]
+    ) -> list[Tensor]:
         """Blocks ``(k * n_atoms, 2l + 1, channels)`` to those of the next layer."""
         interaction = self.interaction
         radial = _radial(interaction.radial, placed)
         if placed.cut is not None:
             radial = _times(radial, placed.cut, placed.k)
         lifted = torch.cat([block.flatten(0, 1) for block in interaction.up(features)])
-        radial = radial.unflatten(0, (placed.k, -1))
+        radial = radial.reshape(placed.k, -1, radial.shape[1])
         sums = Messages.apply(placed.edges, self.links, placed.harmonics, radial, lifted)  # type: ignore[no-untyped-call]
         messages = self._normed(self._down(sums, placed), placed)
         if interaction.residual:
@@ -110,7 +112,7 @@ class Layer:
                 mapped.append(sums.new_zeros((n, block.dim, block.channels)))
                 continue
             joined = sums[first[i] : first[i + 1]].reshape(n * block.dim, -1)
-            mapped.append((joined @ (linear.weights[i] * linear.scales[i])).unflatten(0, (n, block.dim)))
+            mapped.append((joined @ (linear.weights[i] * linear.scales[i])).reshape(n, block.dim, -1))
         return mapped
 
     def _normed(self, messages: list[Tensor], placed: Placed) -> list[Tensor]:
@@ -132,7 +134,7 @@ class Layer:
 
     def _contracted(self, messages: list[Tensor], placed: Placed) -> list[Tensor]:
         """Polynomials of the messages, by irrep."""
-        joined = torch.cat(messages, dim=1).unflatten(0, (placed.k, -1))
+        joined = torch.cat(messages, dim=1).reshape(placed.k, placed.n_atoms, -1, messages[0].shape[2])
         shared = self.product.shared
         if not shared:
             joined = joined.index_select(1, placed.order)
@@ -153,10 +155,9 @@ class Layer:
         """Of each monomial in each result, ``(n_elements, channels, n_entries)``."""
         made, places = [], []
         for number, contraction in enumerate(self.product.contractions):
+            assert isinstance(contraction, Contraction)
             for position, order in enumerate(contraction.orders):
-                chosen = np.flatnonzero(
-                    (self._tables[:, 0] == number) & (self._tables[:, 1] == position)
-                )
+                chosen = np.flatnonzero((self._tables[:, 0] == number) & (self._tables[:, 1] == position))
                 rows, components = torch.from_numpy(self._tables[chosen][:, 2:]).T
                 table = contraction.get_buffer(f"coefficients_{order}")[rows, :, components]
                 weights = contraction.weights[position].index_select(0, elements)

@@ -1,7 +1,7 @@
 """A prediction of a MACE attached to the weights alone, whose backward needs no second derivative of a layer.
 
-Forwards, energies are differentiated once, for forces and stress. Backwards, the loss asks for the gradient of
-``sum(v F) + sum(w S)`` with given v and w, which is one directional derivative of the energy: along
+Forwards, energies are differentiated once, for forces and stress. Backwards, the loss asks for the gradient
+of ``sum(v F) + sum(w S)`` with given v and w, which is one directional derivative of the energy: along
 displacements ``-v`` and strains ``w / V``. The network is evaluated with its tangent in that direction, and
 one ordinary way back from energies and tangents gives the gradients of all weights (forward over reverse:
 Pearlmutter, Neural Comput. 6, 147 (1994)).
@@ -66,7 +66,7 @@ class TrainingMACE:
         return Prediction(**dict(zip(NAMES, answer, strict=True)))
 
     def evaluate(self, model: MACE, head: int, graph: AtomGraph, placed: Placed) -> tuple[Tensor, Tensor]:
-        """Site energies without repulsion, scale and shift, ``(k * n_atoms,)``, and invariants of all layers."""
+        """Site energies without repulsion, scale and shift ``(k * n_atoms,)``, and all invariants."""
         k, n = placed.k, graph.n_atoms
         embedded = (model.embedding / math.sqrt(len(model.embedding)))[model._row[graph.numbers]]
         rows = embedded if k == 1 else torch.cat([embedded, torch.zeros_like(embedded)])
