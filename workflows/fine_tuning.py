@@ -154,6 +154,8 @@ def _prepared(session: AnySession, parent: Potential, options: FineTuneOptions) 
     info, old = parent.info, parent.head or ""
     session.open_data(info)
     parent, new = grown(parent, session.heads)
+    if parent.heads and not session.heads:
+        session.folder.event("head", message=f"The head {parent.head} learns: no file names another.")
     for head in new:
         session.folder.event(
             "new head", message=f"The head {head} starts as a copy of {old or 'the only one'}."

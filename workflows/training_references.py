@@ -87,6 +87,7 @@ def shifts_for(
         OptionError: No isolated atom of an element, or a model without reference energies.
     """
     if how == "keep":
+        folder.event("references", message="Reference energies are kept as they are.")
         return {}
     rows: dict[str, list[int]] = {}
     for i, entry in enumerate(train):
@@ -104,6 +105,8 @@ def _shifts_of(
     how: str, model: Potential, train: Dataset, limits: Limits, folder: Reporter
 ) -> dict[int, float]:
     """The shifts of the head that answers, by the structures that belong to it."""
+    from ase.data import chemical_symbols
+
     from atomml.train.references import fit_references, isolated_energies
 
     if model.references() is None:
@@ -112,9 +115,13 @@ def _shifts_of(
         folder.warn(f"{model.info.name} has no reference energies of elements: nothing is refitted.")
         return {}
     entries = [entry for entry in train if entry.labels.energy is not None]
-    if how == "isolated":
-        return _isolated(model, isolated_energies(entries), {int(z) for e in train for z in e.atoms.numbers})
     of = f" of {train[0].head}" if train[0].head else ""
+    if how == "isolated":
+        elements = {int(z) for e in train for z in e.atoms.numbers}
+        shifts = _isolated(model, isolated_energies(entries), elements)
+        told = ", ".join(f"{chemical_symbols[z]} {e:+.4f}" for z, e in shifts.items())
+        folder.event("references", message=f"Reference energies{of} from isolated atoms: {told} eV/atom.")
+        return shifts
     if not entries:
         folder.warn(f"No structure{of} has an energy: reference energies{of} stay as they are.")
         return {}

@@ -163,8 +163,8 @@ class Layer:
                 weights = contraction.weights[position].index_select(0, elements)
                 made.append(table @ weights)
                 places.append(chosen)
-        order = torch.from_numpy(np.argsort(np.concatenate(places)))
-        return torch.cat(made, dim=1).index_select(1, order).transpose(1, 2).contiguous()
+        placed_order = torch.from_numpy(np.argsort(np.concatenate(places)))
+        return torch.cat(made, dim=1).index_select(1, placed_order).transpose(1, 2).contiguous()
 
 
 def readout(module: LinearReadout | NonlinearReadout, features: list[Tensor], head: int, k: int) -> Tensor:
