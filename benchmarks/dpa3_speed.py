@@ -160,9 +160,10 @@ def training(peer: Peer, file: Path, structures: list[Any], rounds: int) -> Any:
     from pairing import Pair, seconds_of
 
     from atomml.graph import build_graph
+    from atomml.potentials.dpa3.deepmd_files import convert_deepmd
     from atomml.registry import prepare
 
-    model = prepare(convert(file), "float32", "cpu")
+    model = prepare(convert_deepmd(file), "float32", "cpu")
     for weights in model.parameters():
         weights.requires_grad_()
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-6)
@@ -193,13 +194,6 @@ def training(peer: Peer, file: Path, structures: list[Any], rounds: int) -> Any:
             pair.ours.append(spent)
             pair.theirs.append(reply["ms"] / 1e3)
     return pair
-
-
-def convert(file: Path) -> Any:
-    """The peer's checkpoint as a model of ours."""
-    from atomml.potentials.dpa3.deepmd_files import convert_deepmd
-
-    return convert_deepmd(file)
 
 
 def ask(peer: Peer, atoms: Any, *, answers: bool = False) -> dict[str, Any]:

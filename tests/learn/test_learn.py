@@ -262,3 +262,13 @@ def test_a_configuration_may_not_name_code(
     assert main([*labelling, "--config", str(file)]) == 2
     assert not (tmp_path / "x.extxyz").exists()
     assert main([*labelling, "--config", str(file), "--allow-code", "--out", str(tmp_path / "l")]) == 0
+
+
+def test_a_plan_writes_nothing(copper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From nothing too: a model of the preset's shape is timed."""
+    config = tmp_path / "tiny.yaml"
+    config.write_text("model: {family: mace, hidden: 4x0e, max_degree: 1, cutoff: 4.0}\n")
+    call = ["learn", str(copper / "Cu.cif"), "--model", str(config), "--label", EMT_NAME, "--dry-run"]
+    assert main([*call, "--out", str(tmp_path / "run")]) == 0
+    assert "nothing is written" in capsys.readouterr().out
+    assert not (tmp_path / "run").exists()

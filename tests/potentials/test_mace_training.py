@@ -138,6 +138,15 @@ def test_float32_gradients_are_near_those_of_float64_with_the_same_bits_every_ti
             assert error < 5e-4, name
 
 
+def test_atoms_alone_have_gradients_too() -> None:
+    """No edge anywhere: labels of free atoms stand in many sets."""
+    model, graph = model_of(), build_graph([molecule("O"), molecule("C")], 4.0)
+    ours = gradients(model, graph, ("energy", "forces"))
+    theirs = gradients(model, insisting(graph), ("energy", "forces"))
+    for name, expected in theirs.items():
+        torch.testing.assert_close(ours[name], expected, atol=1e-12, rtol=1e-9, msg=name)
+
+
 def test_heads_that_do_not_answer_learn_nothing() -> None:
     model = model_of()
     found = gradients(model, graph_of(), ("energy", "forces"))
