@@ -103,6 +103,24 @@ class Model(nn.Module, abc.ABC):
         """The blocks that fine-tuning leaves free when it freezes the rest; by default the last two."""
         return tuple(self.blocks())[-2:]
 
+    def linear_maps(self) -> tuple[str, ...]:
+        """Names of the parameters whose last two axes are the matrix of a linear map.
+
+        Those of torch's linear layers, and of modules whose class names its matrices in ``linear_weights``
+        (parameters, or lists of them: one for each irrep, say).
+        """
+        found = []
+        for prefix, module in self.named_modules():
+            own = (
+                ("weight",) if isinstance(module, nn.Linear) else getattr(type(module), "linear_weights", ())
+            )
+            for attribute in own:
+                place = f"{prefix}.{attribute}" if prefix else attribute
+                value = getattr(module, attribute)
+                inner = value.named_parameters() if isinstance(value, nn.ParameterList) else [("", value)]
+                found += [f"{place}.{name}" if name else place for name, _ in inner]
+        return tuple(found)
+
     @property
     def dtype(self) -> torch.dtype:
         """Floating-point type of the weights."""

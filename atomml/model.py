@@ -127,6 +127,15 @@ class Potential(Heads, Model):
         """
         raise ModelError(f"{self.info.name} has no reference energies of elements that could be changed.")
 
+    def set_scales(self, neighbours: float, force: float | None) -> bool:
+        """Tell fresh weights the scales of the data that they will learn; whether they made use of it.
+
+        Args:
+            neighbours: Mean number of neighbours of an atom within the cutoff.
+            force: Root mean square of force components, eV/Å; None if unknown.
+        """
+        return False
+
     def cutoff_jump(self, cutoff: float) -> tuple[float, float]:
         """What is left of an atom at a cutoff (Å) in parts of its whole, and how it changes there, 1/Å.
 

@@ -245,6 +245,8 @@ def model_card(name_or_path: str | Path) -> dict[str, Any]:
     """
     from ase.data import chemical_symbols
 
+    from atomml.ancestry import training_record
+
     entry = find_entry(str(name_or_path))
     model = _of_any_kind(str(name_or_path))
     card = asdict(model.info)
@@ -253,6 +255,8 @@ def model_card(name_or_path: str | Path) -> dict[str, Any]:
     card["source"] = entry.source if entry else "committee" if model.info.family == "committee" else "file"
     card["aliases"] = list(entry.aliases) if entry else []
     card["n_weights"] = sum(p.numel() for p in model.parameters())
+    card["heads"] = list(getattr(model, "heads", ()))
+    card["training"] = training_record(name_or_path)
     return card
 
 

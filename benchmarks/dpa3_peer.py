@@ -39,8 +39,16 @@ def main() -> None:
     state["_extra_state"] = {"model_params": settings}
     torch.save({"model": state}, told.file)
     symbols = settings["type_map"]
+    step = None
     for line in sys.stdin:
         given = json.loads(line)
+        if "batch" in given:
+            step = step or training_step(model, symbols, given["batch"])
+            start = time.perf_counter()
+            loss = step()
+            replies.write(json.dumps({"ms": 1e3 * (time.perf_counter() - start), "loss": loss}) + "\n")
+            replies.flush()
+            continue
         types = torch.tensor([[symbols.index(symbol) for symbol in given["symbols"]]])
         box = torch.tensor(given["cell"], dtype=torch.float64).reshape(1, 9)
         start = time.perf_counter()
@@ -56,6 +64,32 @@ def main() -> None:
             reply |= {"energy": energy, "forces": np.asarray(forces).tolist()}
         replies.write(json.dumps(reply) + "\n")
         replies.flush()
+
+
+def training_step(model: Any, symbols: list[str], batch: list[dict[str, Any]]) -> Any:
+    """A step on energies and forces that should be zero, all weights, Adam, as its trainer takes one.
+
+    Frames of a batch have the same atoms. Neighbour lists are made in the step, as they are in its training.
+    """
+    import torch
+
+    types = torch.tensor([[symbols.index(symbol) for symbol in frame["symbols"]] for frame in batch])
+    cells = torch.tensor([frame["cell"] for frame in batch], dtype=torch.float64).reshape(len(batch), 9)
+    positions = torch.tensor([frame["positions"] for frame in batch], dtype=torch.float64)
+    n_atoms = types.shape[1]
+    model.train()
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-6)
+
+    def step() -> float:
+        """Loss before the step."""
+        optimiser.zero_grad()
+        out = model(positions.clone().requires_grad_(), types, box=cells)
+        loss = (out["energy"] / n_atoms).square().mean() + out["force"].square().mean()
+        loss.backward()
+        optimiser.step()
+        return float(loss.detach())
+
+    return step
 
 
 def spread(model: Any) -> None:

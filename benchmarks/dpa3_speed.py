@@ -43,6 +43,7 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peer-env", type=Path, default=Path(tempfile.gettempdir(), "deepmd-env"))
     parser.add_argument("--memory", action="store_true", help="peak memory of one evaluation of water-192")
+    parser.add_argument("--training", action="store_true", help="a training step on one frame of water-192")
     parser.add_argument("--growth", action="store_true", help="time against size, silicon, no peer")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     told = parser.parse_args()
@@ -125,6 +126,11 @@ def compare(selection: str, file: Path, told: argparse.Namespace, rate: float) -
     if told.growth:
         grow(model)
         return
+    if told.training:
+        print(f"\n{HEAD}")
+        print(training(peer, file, [rattled(water, 0.02, 1)], told.rounds).row(f"{selection}, training step"))
+        peer.close()
+        return
     print(f"\n{HEAD}")
     shares = []
     for name, atoms in structures.items():
@@ -146,6 +152,48 @@ def compare(selection: str, file: Path, told: argparse.Namespace, rate: float) -
     for name, limit, ours in shares:
         print(f"| {selection}, {name} | {1e3 * limit:.0f} | {1e3 * ours:.0f} | {limit / ours:.0%} |")
     peer.close()
+
+
+def training(peer: Peer, file: Path, structures: list[Any], rounds: int) -> Any:
+    """Steps on energies and forces that should be zero, all weights, Adam, neighbour lists included."""
+    import torch
+    from pairing import Pair, seconds_of
+
+    from atomml.graph import build_graph
+    from atomml.potentials.dpa3.deepmd_files import convert_deepmd
+    from atomml.registry import prepare
+
+    model = prepare(convert_deepmd(file), "float32", "cpu")
+    for weights in model.parameters():
+        weights.requires_grad_()
+    optimiser = torch.optim.Adam(model.parameters(), lr=1e-6)
+    losses: list[float] = []
+
+    def step() -> None:
+        """As the peer's."""
+        graph = build_graph(structures, model.info.cutoff, model.info.bond_cutoff)
+        optimiser.zero_grad()
+        found = model.differentiable(graph, stress=False, create_graph=True)
+        assert found.forces is not None
+        loss = (found.energy / len(structures[0])).square().mean() + found.forces.square().mean()
+        loss.backward()
+        optimiser.step()
+        losses.append(float(loss.detach()))
+
+    batch = [
+        {"symbols": list(a.symbols), "positions": a.positions.tolist(), "cell": a.cell.tolist()}
+        for a in structures
+    ]
+    pair = Pair([], [])
+    for number in range(rounds + 1):
+        spent = seconds_of(step)
+        reply = peer.send({"batch": batch})
+        if number == 0:
+            print(f"first loss: deepmd-kit {reply['loss']:.6g}, atomml {losses[0]:.6g}")
+        else:
+            pair.ours.append(spent)
+            pair.theirs.append(reply["ms"] / 1e3)
+    return pair
 
 
 def ask(peer: Peer, atoms: Any, *, answers: bool = False) -> dict[str, Any]:

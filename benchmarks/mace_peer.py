@@ -71,7 +71,9 @@ def training_step(file: str, batch: list[dict[str, Any]]) -> Any:
     torch.set_default_dtype(torch.float32)
     graphs = [
         data.AtomicData.from_config(
-            data.config_from_atoms(Atoms(a["numbers"], a["positions"], cell=a["cell"], pbc=True)), table, 6.0
+            data.config_from_atoms(Atoms(a["numbers"], a["positions"], cell=a["cell"], pbc=a["pbc"])),
+            table,
+            6.0,
         )
         for a in batch
     ]

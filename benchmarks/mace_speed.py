@@ -40,6 +40,7 @@ def main() -> None:
     parser.add_argument("--memory", action="store_true", help="peak memory of one evaluation of water-192")
     parser.add_argument("--growth", action="store_true", help="time against size, silicon, no peer")
     parser.add_argument("--training", action="store_true", help="a training step on four crystals of Si-64")
+    parser.add_argument("--acac", type=Path, help="extxyz of molecules: a training step on eight of them")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     told = parser.parse_args()
     limit_threads(told.threads)
@@ -89,9 +90,13 @@ def compare(size: str, file: Path, told: argparse.Namespace, rate: float) -> Non
     if told.growth:
         grow(model)
         return
-    if told.training:
+    if told.training or told.acac:
+        batch = (
+            molecules(told.acac) if told.acac else [displaced(structures["Si-64"], seed) for seed in range(4)]
+        )
         print(f"\n{HEAD}")
-        print(training(peer, file, told.rounds).row(f"{size}, training step"))
+        print(training(peer, file, batch, told.rounds).row(f"{size}, training step"))
+        peer.close()
         return
     print(f"\n{HEAD}")
     shares = []
@@ -151,18 +156,18 @@ def grow(model: Any) -> None:
     print(f"\ntime grows as atoms to the power {power:.2f}")
 
 
-def training(peer: Peer, file: Path, rounds: int) -> Any:
+def training(peer: Peer, file: Path, structures: list[Any], rounds: int) -> Any:
     """Steps on energies and forces that should be zero, all weights, Adam, float32; graphs made before."""
     import torch
-    from crystals import liquid_and_silicon
     from pairing import Pair, seconds_of
 
     from atomml.graph import build_graph
     from atomml.potentials.mace.pickled import convert_mace
 
     model = convert_mace(file).float()
-    crystals = [moved(liquid_and_silicon()["Si-64"], seed) for seed in range(4)]
-    graph = build_graph(crystals, model.info.cutoff)
+    for weights in model.parameters():
+        weights.requires_grad_()
+    graph = build_graph(structures, model.info.cutoff)
     optimiser = torch.optim.Adam(model.parameters(), lr=1e-6)
     losses: list[float] = []
 
@@ -174,12 +179,17 @@ def training(peer: Peer, file: Path, rounds: int) -> Any:
         loss = (found.energy / 64).square().mean() + found.forces.square().mean()
         loss.backward()
         optimiser.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
 
     pair = Pair([], [])
     batch = [
-        {"numbers": a.numbers.tolist(), "positions": a.positions.tolist(), "cell": a.cell.tolist()}
-        for a in crystals
+        {
+            "numbers": a.numbers.tolist(),
+            "positions": a.positions.tolist(),
+            "cell": a.cell.tolist(),
+            "pbc": a.pbc.tolist(),
+        }
+        for a in structures
     ]
     for number in range(rounds + 1):
         spent = seconds_of(step)
@@ -192,7 +202,15 @@ def training(peer: Peer, file: Path, rounds: int) -> Any:
     return pair
 
 
-def moved(atoms: Any, seed: int) -> Any:
+def molecules(file: Path) -> list[Any]:
+    """Eight evenly spaced frames of a file."""
+    import ase.io
+
+    frames = ase.io.read(file, ":")
+    return [frames[i * len(frames) // 8] for i in range(8)]
+
+
+def displaced(atoms: Any, seed: int) -> Any:
     """A copy, displaced by 0.1 Å."""
     copy = atoms.copy()
     copy.rattle(0.1, seed=seed)

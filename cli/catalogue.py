@@ -147,6 +147,14 @@ WORKFLOWS = {
         "the hull and decomposition within the structures and the phases of --phases.",
         many="atomml.workflows.formation_energy:formation",
     ),
+    "learn": Workflow(
+        "atomml.workflows.learning",
+        "learn",
+        "LearnOptions",
+        "Molecular dynamics with a committee that stops where the models disagree, has the most different of "
+        "these frames labelled, and trains on them, until no run stops or the budget of labels is spent.",
+        together=True,
+    ),
     "serve": Workflow(
         "atomml.workflows.serving",
         "serve",

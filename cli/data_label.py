@@ -9,6 +9,7 @@ from typing import Any
 
 from atomml.cli.data import EXIT_WITH_FAILURES, parse_options, refuse_no_paths
 from atomml.cli.parsing import Parser, layers_of
+from atomml.cli.workflow import refuse_unnamed_code
 from atomml.errors import OptionError
 
 __all__ = ["run_label", "run_matrices"]
@@ -40,8 +41,12 @@ def _run(command: str, name: str, argv: Sequence[str], fixed: dict[str, Any]) ->
     parser.add_argument("--resume", action="store_true", help="go on in the folder of an interrupted run")
     parser.add_argument("--overwrite", action="store_true", help="replace an earlier run and its set")
     parser.add_argument("--dry-run", action="store_true", help="read and check all, compute nothing")
+    parser.add_argument(
+        "--allow-code", action="store_true", help="let --config name a program or class that labels"
+    )
     found, values = parse_options(name, parser, DataLabelOptions, argv, beside=("structures", "to"))
     values |= fixed
+    refuse_unnamed_code(values.get("method"), found.allow_code or "method" in vars(found))
     for _, layer in layers_of(found, command):  # what is not on the command line may be in the file
         found.paths = found.paths or [str(path) for path in layer.get("structures") or []]
         found.to = found.to or layer.get("to")

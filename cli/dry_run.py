@@ -47,7 +47,7 @@ def plan_report(plan: Plan) -> dict[str, Any]:
 
     values = plan.values
     settings = {"dtype": values["dtype"], "device": values["device"]}
-    model = given_model(plan.model(), **settings)
+    model = given_model(_untrained(plan) or plan.model(), **settings)
     models = [model]
     if values.get("baseline") is not None:
         models.append(given_model(plan.model("baseline"), **settings))
@@ -66,6 +66,21 @@ def plan_report(plan: Plan) -> dict[str, Any]:
     assert largest is not None
     _check(plan.name, largest, options)
     return _report(plan, model, largest, n_structures, n_atoms) | {"warnings": warnings}
+
+
+def _untrained(plan: Plan) -> Any:
+    """A model of the shape that ``learn`` would train from nothing; None where there is a model already."""
+    from atomml.registry import family_class, undisturbed_generator
+    from atomml.workflows.learning_rounds import given_structures
+    from atomml.workflows.training_presets import preset_of
+
+    shape = preset_of(plan.values["model"]) if plan.name == "learn" else None
+    if shape is None:
+        return None
+    elements = {int(z) for _, atoms in given_structures(plan.structures) for z in atoms.numbers}
+    family = shape.pop("family")
+    with undisturbed_generator():
+        return family_class(family, "The preset").fresh(plan.values["model"], sorted(elements), shape)
 
 
 def _read(plan: Plan, options: Any) -> Iterator[GivenStructure]:

@@ -54,6 +54,7 @@ COMMANDS = {
     "evaluate": Command("atomml.cli.workflow", "errors of a model against labelled data, with intervals"),
     "train": Command("atomml.cli.train", "train a potential from fresh weights on labelled structures"),
     "finetune": Command("atomml.cli.train", "teach a published model your own calculations"),
+    "learn": Command("atomml.cli.workflow", "a committee that asks for labels as it runs, and learns them"),
     "screen": Command("atomml.cli.screen", "one workflow on thousands of structures: one table"),
     "slurm": Command("atomml.cli.slurm", "write the Slurm job array of a screen"),
     "compare": Command("atomml.cli.compare", "one workflow with several models: one table and the spread"),

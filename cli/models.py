@@ -58,8 +58,12 @@ def _info(found: argparse.Namespace) -> None:
         rows = [
             [key.replace("_", " "), f"{_brief(value)} {units.get(key, '')}".strip()]
             for key, value in card.items()
-            if value not in (None, "", [], ())
+            if value not in (None, "", [], ()) and key != "training"
         ]
+        if card["training"]:
+            from atomml.ancestry import card_lines
+
+            rows += [list(line) for line in card_lines(card["training"])]
         say(table([], rows).rstrip("\n"))
 
 

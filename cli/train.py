@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from atomml.cli.parsing import Parser, add_flags, layers_of, resolve_flags
-from atomml.cli.workflow import add_control_flags, set_threads
+from atomml.cli.workflow import EXIT_NOT_CONVERGED, add_control_flags, set_threads
 from atomml.config import OptionSpec, option_specs
 from atomml.errors import OptionError
 from atomml.workflows.inputs import DEFAULT_MODEL
@@ -29,7 +29,9 @@ def run(name: str, argv: Sequence[str]) -> int:
     if name == "train" and found.configuration is not None:
         if found.config is not None:
             raise OptionError("atomml train takes one configuration: name it once, without --config.")
-        found.config = found.configuration
+        from atomml.workflows.training_presets import preset_path
+
+        found.config = str(preset_path(found.configuration) or found.configuration)
     brought = _from_deepmd(found)
     weakest = [(found.from_deepmd, brought.options)] if brought is not None else []
     values = resolve_flags(specs, found, name, extra=_NOT_OPTIONS, weakest=weakest)
@@ -62,7 +64,10 @@ def _parser(name: str, specs: dict[str, OptionSpec]) -> Parser:
             "'model', files under 'train', 'valid' and 'test', and any option below.",
         )
         parser.add_argument(
-            "configuration", nargs="?", metavar="CONFIG", help="YAML file with model, files and options"
+            "configuration",
+            nargs="?",
+            metavar="CONFIG",
+            help="YAML file with model, files and options, or a preset: mace-small, mace-medium, dpa3-l6",
         )
         parser.add_argument(
             "--from-deepmd",
@@ -147,4 +152,4 @@ def _carry_out(name: str, given: dict[str, Any], values: dict[str, Any], found: 
     elif not found.quiet:
         print_results(result.results(), result.units())
         say(f"written to {result.folder}/ (report.html)")
-    return 0
+    return 0 if result.converged else EXIT_NOT_CONVERGED

@@ -236,6 +236,7 @@ def _call(plan: Plan) -> Any:
     function = workflow.call(several)
     values.pop("model")
     values.pop("out", None)
+    refuse_unnamed_code(values.get("label"), plan.allow_code or "label" in vars(plan.flags))
     if "baseline" in values:
         values["baseline"] = plan.model("baseline")
     return function(
@@ -246,6 +247,22 @@ def _call(plan: Plan) -> Any:
         overwrite=plan.flags.overwrite,
         **values,
     )
+
+
+def refuse_unnamed_code(method: str | None, allowed: bool) -> None:
+    """Refuse a program or a class that only a configuration file names.
+
+    Raises:
+        OptionError: Says how to allow it.
+    """
+    if method and not allowed:
+        from atomml.data.label_outside import runs_code
+
+        if runs_code(method):
+            raise OptionError(
+                f"The configuration names {method!r}, which runs code: name it on the command line, or give "
+                "--allow-code."
+            )
 
 
 def _are_several(structures: Sequence[str]) -> bool:

@@ -79,6 +79,7 @@ class EvaluationResult(Result):
         not_evaluated: Labels without an error, and why.
         errors: Statistics of each quantity, with intervals, the trivial predictor and the baseline.
         groups: The same by element, configuration type, range of force, composition, number of atoms.
+        calibration: Of a committee, what its spread is worth: a row for forces and one for energies.
         worst: Structures with the largest errors, by file and frame.
         failed: Structures that were not evaluated: ``input``, ``frame``, ``error``.
     """
@@ -100,6 +101,7 @@ class EvaluationResult(Result):
     not_evaluated: dict[str, str] = field(default_factory=dict)
     errors: list[dict[str, Any]] = field(default_factory=list)
     groups: list[dict[str, Any]] = field(default_factory=list, repr=False)
+    calibration: list[dict[str, Any]] = field(default_factory=list)
     worst: list[dict[str, Any]] = field(default_factory=list, repr=False)
     failed: list[dict[str, Any]] = field(default_factory=list)
 

@@ -37,6 +37,9 @@ ERROR_COLUMNS = (
 """Columns of ``errors.csv``; those that are empty throughout are left out."""
 
 
+_CALIBRATION = ("quantity", "part", "n", "predicted", "rmse", "level", "observed", "observed_scaled")
+
+
 class EvaluationFiles(AppendedFiles):
     """``predictions.extxyz``: each evaluated structure with what each model says and what the labels say.
 
@@ -100,6 +103,14 @@ def write_tables(run: RunFolder, record: EvaluationRecord, result: EvaluationRes
 
     write_atomic(run.file("errors.csv"), _csv(ERROR_COLUMNS, record.rows))
     write_atomic(run.file("groups.csv"), _csv(COLUMNS, [*result.errors, *result.groups]))
+    bins = [
+        {"quantity": quantity, "part": part, **row}
+        for quantity, one in record.calibrations.items()
+        for part, rows in (("bin", one.bins), ("coverage", one.coverage))
+        for row in rows
+    ]
+    if bins:
+        write_atomic(run.file("calibration.csv"), _csv(_CALIBRATION, bins))
 
 
 def _csv(columns: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> str:
@@ -147,7 +158,9 @@ def _answers(atoms: Atoms, who: str) -> dict[str, Any]:
     """What a model said, read back."""
     if who == "model":
         results = getattr(atoms.calc, "results", None) or {}
-        return {name: results[name] for name in ("energy", "forces", "stress", "magmoms") if name in results}
+        known = {name: results[name] for name in ("energy", "forces", "stress", "magmoms") if name in results}
+        spread = {"forces_std": atoms.arrays.get("forces_std"), "energy_std": atoms.info.get("energy_std")}
+        return known | {name: value for name, value in spread.items() if value is not None}
     found = {}
     for name in ("energy", "forces", "stress", "magmoms"):
         value = atoms.arrays.get(f"{who}_{name}", atoms.info.get(f"{who}_{name}"))

@@ -5,9 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from atomml.workflows.evaluation_calibration import Spreads
 from atomml.workflows.evaluation_tables import Structures, error_tables
 
 if TYPE_CHECKING:
+    from atomml.data.calibration import Calibration
     from atomml.data.entry import Entry
     from atomml.workflows.evaluation import EvaluateOptions, EvaluationResult
 
@@ -51,6 +53,8 @@ class EvaluationRecord:
         self.failed: list[dict[str, Any]] = []
         self.labelled = dict.fromkeys(LABELS, 0)
         self.unanswered: dict[tuple[str, str], int] = {}
+        self.spreads = Spreads()
+        self.calibrations: dict[str, Calibration] = {}
         self.n_atoms = 0
         self._force_error, self._n_components = 0.0, 0
 
@@ -73,6 +77,7 @@ class EvaluationRecord:
         self.n_atoms += len(entry.atoms)
         for name in entry.labels.names:
             self.labelled[name] += 1
+        self.spreads.add(place, entry, outcome["model"])
         for who, found in outcome.items():
             for name in entry.labels.names:
                 if name not in found:
@@ -109,6 +114,10 @@ class EvaluationRecord:
         result.n_labelled = dict(self.labelled)
         result.not_evaluated = self._not_evaluated()
         result.worst = self._worst(options.worst)
+        energies = self.tallies["model"].energies()
+        known = zip(energies.structures.tolist(), energies.shifted.tolist(), strict=True) if energies else ()
+        self.calibrations = self.spreads.calibrations(dict(known), seed)
+        result.calibration = [one.record(quantity) for quantity, one in self.calibrations.items()]
 
     def warnings(self, sources: Mapping[str, str]) -> list[str]:
         """What a reader of the numbers should know; ``sources`` names the models."""

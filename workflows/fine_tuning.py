@@ -22,15 +22,18 @@ __all__ = ["METHODS", "FineTuneOptions", "finetune", "plan_finetune"]
 
 AnySession = TypeVar("AnySession", bound="Session")
 
-METHODS = ("full", "frozen", "replay")
+METHODS = ("full", "frozen", "lora", "replay")
 
 
 @dataclass(frozen=True)
 class FineTuneOptions(TrainingOptions):
     """Options of a fine-tuning; each field's help, unit and range are its metadata."""
 
-    # not limited by choices=, so that lora can be refused with its reason
-    method: str = option("full", "full: all weights learn; frozen: some; replay: all, beside old knowledge")
+    method: str = option(
+        "full",
+        "full: all weights learn; frozen: some; lora: low-rank changes; replay: all, beside old knowledge",
+        choices=METHODS,
+    )
     freeze: tuple[str, ...] = option(
         (),
         "blocks that do not learn; with frozen, all but the last interaction and the heads if none is named",
@@ -43,6 +46,8 @@ class FineTuneOptions(TrainingOptions):
         "reference energies: refitted to what the model misses, from isolated atoms, or kept",
         choices=("refit", "isolated", "keep"),
     )
+    lora_rank: int = option(8, "rank of lora's changes of each linear map", minimum=1)
+    lora_alpha: float = option(8.0, "lora's changes are multiplied by alpha over rank", above=0.0)
     replay: tuple[str, ...] = option((), "files with structures to replay; generated if none is named")
     replay_labels: str = option(
         "model", "labels of replayed files: the model's own, or the file's", choices=("model", "file")
@@ -50,6 +55,10 @@ class FineTuneOptions(TrainingOptions):
     replay_size: int = option(128, "structures that are generated for replay", minimum=1)
     replay_batch: int = option(8, "replayed structures in every step", minimum=1)
     replay_weight: float = option(1.0, "weight of their loss", above=0.0)
+    drift_energy: float = option(
+        20.0, "how far replay may let old energies move (mean); beyond, exit 3", unit="meV/atom", above=0.0
+    )
+    drift_forces: float = option(100.0, "the same of old forces", unit="meV/Å", above=0.0)
 
 
 def finetune(
@@ -86,6 +95,7 @@ def finetune(
 
     settings, parent, given = _resolved(model, train, valid, test, out, options)
     with Session(*given, resume=resume, overwrite=overwrite, started=started) as session:
+        session.parent_record = _record_of(model)
         return _prepared(session, parent, settings).go(settings.method)
 
 
@@ -108,6 +118,13 @@ def plan_finetune(
     settings, parent, given = _resolved(model, train, valid, test, out, options)
     with Rehearsal(*given, started=time.perf_counter()) as session:
         return _prepared(session, parent, settings).plan(settings.method)
+
+
+def _record_of(model: str | Path | Potential) -> dict[str, Any] | None:
+    """How the parent was trained, if its file says so."""
+    from atomml.ancestry import training_record
+
+    return training_record(model) if isinstance(model, str | Path) else None
 
 
 def _resolved(
@@ -137,6 +154,8 @@ def _prepared(session: AnySession, parent: Potential, options: FineTuneOptions) 
     info, old = parent.info, parent.head or ""
     session.open_data(info)
     parent, new = grown(parent, session.heads)
+    if parent.heads and not session.heads:
+        session.folder.event("head", message=f"The head {parent.head} learns: no file names another.")
     for head in new:
         session.folder.event(
             "new head", message=f"The head {head} starts as a copy of {old or 'the only one'}."
@@ -148,19 +167,24 @@ def _prepared(session: AnySession, parent: Potential, options: FineTuneOptions) 
     session.set_references(options.references)
     if options.method == "replay":
         session.set_replay(options, old)
+    elif new and old:
+        session.folder.warn(
+            f"The head {old} is not held while {', '.join(new)} learns, and its drift is not measured: "
+            "--method replay does both."
+        )
+    if options.method == "lora":
+        session.adapt(options.lora_rank, options.lora_alpha)
     return session
 
 
 def check_method(options: FineTuneOptions) -> None:
-    """Refuse methods that there are not, and options that the method would pass over in silence.
+    """Refuse options that the method would pass over in silence.
 
     Raises:
         OptionError: Says what to do instead.
     """
-    if options.method == "lora":
-        raise OptionError("--method lora is not in this release: take frozen or replay.")
-    if options.method not in METHODS:
-        raise OptionError(f"method must be one of {', '.join(METHODS)}, not {options.method!r}.")
+    if options.freeze and options.method == "lora":
+        raise OptionError("--freeze names blocks, but --method lora freezes all of them: leave one out.")
     if options.method != "replay" and options.replay:
         raise OptionError(
             f"--replay names structures, but --method {options.method} replays none: take --method replay."

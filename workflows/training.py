@@ -73,6 +73,8 @@ class TrainResult(Result):
         labels: Structures and labels of each set.
         reference_shifts: What was added to reference energies, eV by element; of several heads by head.
         heads: The errors on the validation set by head, where files name heads.
+        n_low_rank: Numbers that learned in place of the weights.
+        drift: How far old answers moved where structures were replayed, and what was allowed.
     """
 
     model: str = quantity()
@@ -92,7 +94,9 @@ class TrainResult(Result):
     reference_shifts: dict[str, Any] = field(default_factory=dict)
     heads: dict[str, dict[str, float]] = field(default_factory=dict)
     n_frozen: int = quantity(default=0)
+    n_low_rank: int = quantity(default=0)
     n_replayed: int = quantity(default=0)
+    drift: dict[str, Any] = field(default_factory=dict)
     stopped_early: str = quantity(default="")
 
 
@@ -110,7 +114,8 @@ def train(
     """Train a potential from fresh weights and leave a run folder that can be resumed.
 
     Args:
-        model: A family (``chgnet``), or a mapping with ``family`` and its hyperparameters.
+        model: A family (``chgnet``), a preset (``mace-small``), or a mapping with ``family`` or ``preset``
+            and hyperparameters.
         train: Files with labelled structures; ``HEAD=FILE``, or a mapping from heads to files, for a model
             that learns several data sets, each by a head of its own.
         valid: Files to validate on, likewise; a seeded part of ``train`` is held out if none.
@@ -182,6 +187,7 @@ def _prepared(session: AnySession, model: str | Mapping[str, Any], options: Trai
     session.freeze(())
     session.begin()
     session.set_references(options.references)
+    session.set_scales()
     return session
 
 
@@ -191,9 +197,20 @@ def _family(model: str | Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     Raises:
         OptionError: No family is named.
     """
+    from atomml.workflows.training_presets import PRESETS, preset_of
+
     if isinstance(model, str):
-        return model, {}
+        preset = preset_of(model)
+        if preset is None:
+            return model, {}
+        model = preset
     shape = dict(model)
+    base = shape.pop("preset", None)
+    if base is not None:
+        known = preset_of(str(base))
+        if known is None:
+            raise OptionError(f"There is no preset {base!r}: there are {', '.join(PRESETS)}.")
+        shape = {**known, **shape}
     family = shape.pop("family", None)
     if not isinstance(family, str):
         raise OptionError("model names no family: write 'family: chgnet' below it.")

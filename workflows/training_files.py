@@ -39,6 +39,7 @@ def conclude(session: Session, trainer: Trainer, timing: dict[str, float]) -> Tr
     best = load_model_file(out / BEST, dtype, str(session.processes.device))
     valid = _evaluated(session, best, session.valid)
     test = _evaluated(session, best, session.test)
+    drift = session.drift(best)
     progress = trainer.progress
     errors = maes(valid.errors, "valid", UNITS) if valid else {}
     named = {f"{name}_mae": errors.get(f"valid_{name}_mae_{unit}") for name, (unit, _) in UNITS.items()}
@@ -61,6 +62,9 @@ def conclude(session: Session, trainer: Trainer, timing: dict[str, float]) -> Tr
         heads={head: _known(maes(e, "valid", UNITS)) for head, e in (valid.heads if valid else {}).items()},
         n_frozen=session.n_frozen,
         n_replayed=len(session.replay.samples) if session.replay else 0,
+        n_low_rank=sum(p.numel() for p in session.weights.learning().values()) if session.weights else 0,
+        drift=drift.record() if drift else {},
+        converged=not (drift and drift.exceeded),
         stopped_early=progress.stopped,
         warnings=list(folder.warnings),
         folder=out,
@@ -147,7 +151,7 @@ def _write_summary(
         },
         inputs=files,
         timing=timing,
-        converged=True,
+        converged=result.converged,
         held_out=session.held_out or None,
     )
     render_run(folder.path)

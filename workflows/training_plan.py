@@ -43,7 +43,7 @@ class Rehearsal(Session):
             "model": self.model.info.name,
             "device": str(self.processes.device),
             "weights": sum(p.numel() for p in parameters),
-            "weights_that_learn": sum(p.numel() for p in parameters if p.requires_grad),
+            "weights_that_learn": sum(p.numel() for p in trainer.weights.learning().values()),
             "steps": steps,
             "steps_per_epoch": n_batches,
             "step_s": cost,

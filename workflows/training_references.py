@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -13,14 +14,31 @@ from atomml.errors import FileFormatError, OptionError
 from atomml.files import write_atomic
 
 if TYPE_CHECKING:
-    from atomml.data.dataset import Dataset
+    from atomml.data.dataset import Dataset, ListDataset
     from atomml.model import Potential
     from atomml.train.batches import Limits
     from atomml.train.losses import Loss
     from atomml.train.trainer import Replay
     from atomml.workflows.fine_tuning import FineTuneOptions
 
-__all__ = ["read_shifts", "replay_of", "shifts_for", "write_shifts"]
+__all__ = ["Replayed", "read_shifts", "replay_of", "shifts_for", "write_shifts"]
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What is shown against forgetting.
+
+    Attributes:
+        replay: As the trainer takes it.
+        dataset: The same as entries.
+        before: Structures with the answers of the model before the training, to measure the drift on.
+        held_back: Whether these are not shown.
+    """
+
+    replay: Replay
+    dataset: Dataset
+    before: ListDataset
+    held_back: bool
 
 
 class Reporter(Protocol):
@@ -69,6 +87,7 @@ def shifts_for(
         OptionError: No isolated atom of an element, or a model without reference energies.
     """
     if how == "keep":
+        folder.event("references", message="Reference energies are kept as they are.")
         return {}
     rows: dict[str, list[int]] = {}
     for i, entry in enumerate(train):
@@ -86,6 +105,8 @@ def _shifts_of(
     how: str, model: Potential, train: Dataset, limits: Limits, folder: Reporter
 ) -> dict[int, float]:
     """The shifts of the head that answers, by the structures that belong to it."""
+    from ase.data import chemical_symbols
+
     from atomml.train.references import fit_references, isolated_energies
 
     if model.references() is None:
@@ -94,9 +115,13 @@ def _shifts_of(
         folder.warn(f"{model.info.name} has no reference energies of elements: nothing is refitted.")
         return {}
     entries = [entry for entry in train if entry.labels.energy is not None]
-    if how == "isolated":
-        return _isolated(model, isolated_energies(entries), {int(z) for e in train for z in e.atoms.numbers})
     of = f" of {train[0].head}" if train[0].head else ""
+    if how == "isolated":
+        elements = {int(z) for e in train for z in e.atoms.numbers}
+        shifts = _isolated(model, isolated_energies(entries), elements)
+        told = ", ".join(f"{chemical_symbols[z]} {e:+.4f}" for z, e in shifts.items())
+        folder.event("references", message=f"Reference energies{of} from isolated atoms: {told} eV/atom.")
+        return shifts
     if not entries:
         folder.warn(f"No structure{of} has an energy: reference energies{of} stay as they are.")
         return {}
@@ -145,32 +170,38 @@ def _isolated(model: Potential, energies: dict[int, float], elements: Collection
 
 def replay_of(
     options: FineTuneOptions, model: Potential, own: Collection[int], loss: Loss, head: str = ""
-) -> tuple[Replay, Dataset]:
-    """The structures to replay, as samples and as they are; none is an error, so that replay stays on.
+) -> Replayed:
+    """The structures to replay, and those to measure the drift on; none is an error, so that replay stays on.
 
     Raises:
         OptionError: No structure to replay.
     """
-    from atomml.data.dataset import HeadDataset, open_dataset
+    from atomml.data.dataset import HeadDataset, ListDataset, open_dataset
     from atomml.data.label_keys import LabelKeys
+    from atomml.train.drift import held_back
     from atomml.train.replay import generate, label_by_model
     from atomml.train.samples import Samples
     from atomml.train.survey import check_covered
     from atomml.train.trainer import Replay
 
+    by_model = options.replay_labels == "model"
     if options.replay:
-        by_model = options.replay_labels == "model"
         dataset = open_dataset(options.replay, LabelKeys.of(options), unlabelled=by_model)
         for entry in dataset:
             check_covered(entry, model.info)
         if by_model:
             dataset = label_by_model(model, dataset)
     else:
-        dataset = generate(model, options.replay_size, options.seed, own)
+        dataset, by_model = generate(model, options.replay_size, options.seed, own), True
     if not len(dataset):
         raise OptionError("The files of --replay hold no structure: name others, or leave it out.")
+    shown, held = held_back(len(dataset), options.seed)
+    measured = ListDataset([dataset[i] for i in held])
+    before = measured if by_model else label_by_model(model, measured)
+    dataset = dataset.subset(shown)
     if head:
         dataset = HeadDataset(dataset, head)
     per_batch = min(options.replay_batch, len(dataset))
     samples = Samples(dataset, model, max_bytes=options.cache_gb * 1e9)
-    return Replay(samples, per_batch, options.replay_weight), dataset
+    replay = Replay(samples, per_batch, options.replay_weight)
+    return Replayed(replay, dataset, before, shown != held)

@@ -21,6 +21,7 @@ from atomml.workflows.training_settings import train_settings
 
 if TYPE_CHECKING:
     from atomml.base_model import Model, ModelInfo
+    from atomml.train.low_rank import Weights
     from atomml.train.objective import Objective
     from atomml.train.tensorboard import Board
     from atomml.train.trainer import Data, Trainer
@@ -125,6 +126,7 @@ class TrainingRun(abc.ABC):
         self.board: Board | None = None
         self.parent: ModelInfo | None = None
         self.n_frozen = 0
+        self.weights: Weights | None = None
         self._said = -_EVENT_INTERVAL_S
         self._stack = ExitStack()
 
@@ -178,6 +180,15 @@ class TrainingRun(abc.ABC):
         self.n_frozen = sum(frozen)
         self.folder.event("frozen", blocks=list(blocks), weights=self.n_frozen)
 
+    def adapt(self, rank: int, alpha: float) -> None:
+        """Let low-rank changes of the linear maps learn, and nothing else; the model is its parent now."""
+        from atomml.train.low_rank import LowRank
+
+        self.weights = LowRank(self.model, rank, alpha, self.options.seed)
+        learning = sum(p.numel() for p in self.weights.learning().values())
+        self.n_frozen = sum(p.numel() for p in self.model.parameters())
+        self.folder.event("low rank", rank=rank, alpha=alpha, weights=learning)
+
     def trainer(self) -> Trainer:
         """The loop, ready to run."""
         from atomml.md.identity import run_identity
@@ -201,6 +212,7 @@ class TrainingRun(abc.ABC):
             self.settings,
             self.paths.out,
             self.processes,
+            weights=self.weights,
             header=header,
             identity=identity,
             hooks=Hooks(self._event, self.folder.warn, lambda: time.perf_counter() - self.started),

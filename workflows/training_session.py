@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ase.data import chemical_symbols
 
+from atomml.ancestry import ancestors
 from atomml.config import as_config
 from atomml.data.label_keys import LabelKeys
 from atomml.train.survey import Survey, check_groups, survey
@@ -20,9 +21,11 @@ from atomml.workflows.training_settings import loss_of, parse_weights
 if TYPE_CHECKING:
     from atomml.data.dataset import Dataset
     from atomml.model import ModelInfo, Potential
+    from atomml.train.drift import Drift
     from atomml.train.samples import Samples
     from atomml.train.trainer import Data, Replay
     from atomml.workflows.fine_tuning import FineTuneOptions
+    from atomml.workflows.training_references import Replayed
 
 __all__ = ["Paths", "Session"]
 
@@ -43,7 +46,7 @@ class Session(TrainingRun):
     """
 
     model: Potential
-    options: TrainingOptions
+    options: Any
 
     def __init__(
         self,
@@ -63,7 +66,9 @@ class Session(TrainingRun):
         self.shifts: dict[str, dict[int, float]] = {}
         self.heads: tuple[str, ...] = ()
         self._head_weights: dict[str, float] = {}
-        self.replay: Replay | None = None
+        self.replayed: Replayed | None = None
+        self.old_head = ""
+        self.parent_record: dict[str, Any] | None = None
 
     def open_data(self, info: ModelInfo | None) -> None:
         """Read the files, hold a part out if need be, and say what they lack.
@@ -135,16 +140,48 @@ class Session(TrainingRun):
                 with self.model.answering_by(head):
                     self.model.shift_references(shifts)
 
+    def set_scales(self) -> None:
+        """Let fresh weights start at the scales of the data: neighbours of an atom, size of a force."""
+        from atomml.train.scales import scales_of
+
+        found = scales_of(self.train, self.model.info.cutoff)
+        if self.model.set_scales(found.neighbours, found.force):
+            self.folder.event("scales", neighbours=found.neighbours, force_eV_per_A=found.force)
+
     def set_replay(self, options: FineTuneOptions, head: str) -> None:
         """Structures against forgetting, labelled by the model as it stands now; by its old head, if any."""
         from atomml.workflows.training_references import replay_of
 
         elements = self.surveys["training"].elements
         with self.model.answering_by(head):
-            self.replay, replayed = replay_of(options, self.model, elements, self.loss, head)
-        n = len(self.replay.samples)
-        self.surveys["replay"] = survey(replayed, "replayed", self.loss, self.model.info)
-        self.folder.event("replay", structures=n, per_step=self.replay.per_batch)
+            found = replay_of(options, self.model, elements, self.loss, head)
+        self.replayed, self.old_head = found, head
+        self.surveys["replay"] = survey(found.dataset, "replayed", self.loss, self.model.info)
+        shown = len(found.replay.samples)
+        self.folder.event("replay", structures=shown, per_step=found.replay.per_batch)
+
+    @property
+    def replay(self) -> Replay | None:
+        """Structures against forgetting."""
+        return self.replayed.replay if self.replayed else None
+
+    def drift(self, best: Potential) -> Drift | None:
+        """How far old answers have moved; None where nothing was replayed.
+
+        It is measured whenever structures are replayed, and written down; too much of it is a warning here
+        and a run that has not converged.
+        """
+        from atomml.train.drift import DriftLimits, drift_of
+
+        if self.replayed is None:
+            return None
+        limits = DriftLimits(self.options.drift_energy, self.options.drift_forces)
+        held = self.replayed.held_back
+        found = drift_of(best, self.old_head, self.replayed.before, held=held, limits=limits)
+        say = self.folder.warn if found.exceeded else _log.info
+        say(found.sentence(self.old_head))
+        self.folder.event("drift", **found.record())
+        return found
 
     def train_samples(self) -> Data:
         """The data as the trainer takes them."""
@@ -188,8 +225,17 @@ class Session(TrainingRun):
         digests = {"train": self.train.digest}
         if self.valid is not None:
             digests["valid"] = self.valid.digest
+        if self.replayed is not None:
+            digests["replay"] = self.replayed.dataset.digest
         told = as_config(self.options)
         for key in ("device", "tensorboard", "cache_gb", "save_every", "replay"):
             told.pop(key, None)
-        parent = None if self.parent is None else {"name": self.parent.name, "sha256": self.parent.sha256}
-        return {"method": self.method, "parent": parent, "data": digests, "options": told}
+        header = {"method": self.method, "data": digests, "seed": self.options.seed, "options": told}
+        if self.heads:
+            header["heads"] = list(self.heads)
+        if self.weights is not None:
+            header["low_rank"] = {"rank": self.options.lora_rank, "alpha": self.options.lora_alpha}
+        if self.parent is None:
+            return {**header, "parent": None}
+        parent = {"name": self.parent.name, "sha256": self.parent.sha256}
+        return {**header, "parent": parent, "ancestors": ancestors(self.parent, self.parent_record)}

@@ -47,6 +47,8 @@ METHODS = {
     "mp2/BASIS": "second-order perturbation theory, all electrons correlated (extra pyscf)",
     "gfn2": "GFN2-xTB for molecules and, at the Γ point, crystals (extra gfn2)",
     "gfn1": "GFN1-xTB, likewise (extra gfn2)",
+    "ase:MODULE:CLASS": "an ASE calculator of your own, such as ase:ase.calculators.emt:EMT",
+    "COMMAND": "a program of your own, called as COMMAND IN.extxyz OUT.extxyz",
     "MODEL": "a model of the suite by name or file, such as chgnet-0.3.0",
 }
 """How a method is written, and what it stands for."""
@@ -118,6 +120,12 @@ def engine_of(method: str, settings: LabelSettings | None = None) -> Engine:
         from atomml.data.label_tblite import TbliteEngine
 
         return TbliteEngine(name.lower(), settings)
+    from atomml.data.label_outside import CalculatorEngine, CommandEngine, is_calculator_name, is_command
+
+    if is_calculator_name(name):
+        return CalculatorEngine(name)
+    if is_command(name):
+        return CommandEngine(name)
     if _is_model(name):
         from atomml.data.label_potential import PotentialEngine
 

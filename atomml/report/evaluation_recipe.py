@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from atomml.report.calibration_recipe import calibration
 from atomml.report.plots import Series, histogram, line_plot, parity_plot
 from atomml.report.quantities import label_of, with_unit
 from atomml.report.report import Report
@@ -18,7 +19,7 @@ __all__ = ["SHOWN_RESULTS", "evaluate"]
 
 SHOWN_RESULTS = frozenset(
     {
-        *("errors", "groups", "worst", "failed"),
+        *("errors", "groups", "worst", "failed", "calibration"),
         *("element_shift_eV", "n_labelled", "not_evaluated"),
     }
 )
@@ -52,6 +53,7 @@ def evaluate(run: Run, report: Report) -> None:
     _against_baseline(run, lines, report)
     _notes(run, report)
     _plots(run, report)
+    calibration(run, report)
     groups = list(run.results.get("groups") or [])
     for kind, title in _KINDS.items():
         _by_part(title, kind, [line for line in groups if line["kind"] == kind], report)

@@ -17,6 +17,7 @@ from atomml.report import (
     defect_recipes,
     formation_recipe,
     hamiltonian_recipes,
+    learning_recipe,
     transport_recipes,
 )
 from atomml.report.data_recipe import data_report
@@ -121,6 +122,7 @@ RECIPES: dict[str, Recipe] = {
     "hamiltonian evaluate": hamiltonian_recipes.evaluation,
     "hamiltonian predict": hamiltonian_recipes.prediction,
     "hamiltonian scf": hamiltonian_recipes.scf,
+    "learn": learning_recipe.learning,
     "md": md,
     "neb": transport_recipes.neb,
     "phonons": crystal_recipes.phonons,
@@ -145,6 +147,7 @@ SHOWN_BY_RECIPE: dict[str, Collection[str]] = {
     "hamiltonian evaluate": hamiltonian_recipes.SHOWN_ERRORS,
     "hamiltonian predict": ("rows",),
     "hamiltonian scf": hamiltonian_recipes.SHOWN_SCF,
+    "learn": learning_recipe.SHOWN,
     "phonons": crystal_recipes.SHOWN_PHONONS,
     "qha": crystal_change_recipes.SHOWN_QHA,
     "rdf": ("pairs",),

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
 from torch import Tensor
 
-from atomml.base_model import Model
+from atomml.train.low_rank import Weights
 
 __all__ = ["MovingAverage"]
 
@@ -20,16 +20,14 @@ class MovingAverage:
     forgotten soon. Only parameters that learn are averaged.
 
     Args:
-        model: Its present weights are where the average starts.
+        weights: What learns, whose present values are where the average starts.
         decay: Largest decay; 0 is no averaging.
     """
 
-    def __init__(self, model: Model, decay: float) -> None:
-        self.decay = decay
+    def __init__(self, weights: Weights, decay: float) -> None:
+        self.decay, self._learning = decay, weights
         self.weights = {
-            name: parameter.detach().clone()
-            for name, parameter in model.named_parameters()
-            if parameter.requires_grad and decay > 0
+            name: parameter.detach().clone() for name, parameter in weights.learning().items() if decay > 0
         }
 
     def decay_at(self, step: int) -> float:
@@ -37,26 +35,32 @@ class MovingAverage:
         return min(self.decay, (1 + step) / (10 + step))
 
     @torch.no_grad()
-    def update(self, model: Model, step: int) -> None:
-        """Take the model's present weights in, after step ``step`` (from 1)."""
+    def update(self, step: int) -> None:
+        """Take the present weights in, after step ``step`` (from 1)."""
         if not self.weights:
             return
         decay = self.decay_at(step)
-        present = dict(model.named_parameters())
+        present = self._learning.learning()
         for name, average in self.weights.items():
             average.lerp_(present[name].detach(), 1.0 - decay)
 
     @contextmanager
-    def in_place_of(self, model: Model) -> Iterator[None]:
+    def in_place(self) -> Iterator[None]:
         """Inside, the model has the averaged weights; afterwards its own, to the bit."""
-        present = dict(model.named_parameters())
+        if not self.weights:
+            yield
+            return
+        present = self._learning.learning()
         own: dict[str, Tensor] = {name: present[name].detach().clone() for name in self.weights}
         try:
-            with torch.no_grad():
-                for name, average in self.weights.items():
-                    present[name].copy_(average)
+            self._put(self.weights)
             yield
         finally:
-            with torch.no_grad():
-                for name, tensor in own.items():
-                    present[name].copy_(tensor)
+            self._put(own)
+
+    @torch.no_grad()
+    def _put(self, values: Mapping[str, Tensor]) -> None:
+        present = self._learning.learning()
+        for name, value in values.items():
+            present[name].copy_(value)
+        self._learning.put()

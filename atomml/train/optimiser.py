@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from atomml.base_model import Model
 from atomml.errors import OptionError
+from atomml.train.low_rank import Weights
 from atomml.train.soap import SOAP
 from atomml.train.weights import fallen
 
@@ -102,7 +102,7 @@ def freeze(model: Model, blocks: tuple[str, ...]) -> list[str]:
 
 
 def make_optimiser(
-    model: Model, kind: str, rate: float, decay: float, layer_decay: float
+    weights: Weights, kind: str, rate: float, decay: float, layer_decay: float
 ) -> torch.optim.Optimizer:
     """An optimiser over the parameters that learn.
 
@@ -113,23 +113,18 @@ def make_optimiser(
     data lack would otherwise shrink step by step without ever being used.
 
     Args:
-        model: Its parameters that require a gradient are taken.
+        weights: What learns.
         kind: One of ``OPTIMISERS``.
         rate: Learning rate of the last block.
         decay: Weight decay.
         layer_decay: Factor on the learning rate from each block to the one before it.
     """
-    embeddings = {
-        f"{name}.weight" if name else "weight"
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Embedding)
-    }
-    parameters = dict(model.named_parameters())
+    embeddings, parameters = set(weights.plain()), weights.learning()
     groups: list[dict[str, Any]] = []
-    blocks = model.blocks()
+    blocks = weights.blocks()
     for depth, names in enumerate(blocks.values()):
         scale = layer_decay ** (len(blocks) - 1 - depth)
-        learning = [name for name in names if parameters[name].requires_grad]
+        learning = [name for name in names if name in parameters]
         for decays in (True, False):
             chosen = [
                 parameters[name]
@@ -142,7 +137,7 @@ def make_optimiser(
                 )
     if kind == "adamw":
         return torch.optim.AdamW(groups, lr=rate, foreach=True)
-    return SOAP(groups, rate, plain=[parameters[name] for name in embeddings])
+    return SOAP(groups, rate, plain=[parameters[name] for name in embeddings if name in parameters])
 
 
 def set_rate(optimiser: torch.optim.Optimizer, factor: float) -> None:

@@ -18,6 +18,7 @@ from atomml.checkpoint import load_state, save_state
 from atomml.errors import CheckpointError
 from atomml.train.averaging import MovingAverage
 from atomml.train.losses import Errors
+from atomml.train.low_rank import Weights
 from atomml.train.optimiser import Plateau, load_optimiser, optimiser_arrays
 
 __all__ = ["RESTART", "Progress", "load_training", "save_training"]
@@ -95,6 +96,7 @@ class Progress:
 def save_training(
     path: Path,
     model: Model,
+    weights: Weights,
     average: MovingAverage,
     optimiser: torch.optim.Optimizer,
     progress: Progress,
@@ -102,6 +104,7 @@ def save_training(
 ) -> None:
     """Write the restart file, atomically."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"learned.{name}": tensor for name, tensor in weights.state().items()}
     tensors |= {f"average.{name}": tensor for name, tensor in average.weights.items()}
     tensors |= {f"optimiser.{name}": tensor for name, tensor in optimiser_arrays(optimiser).items()}
     arrays = {name: tensor.detach().cpu().numpy() for name, tensor in tensors.items()}
@@ -110,9 +113,9 @@ def save_training(
 
 
 def load_training(
-    path: Path, model: Model, average: MovingAverage, optimiser: torch.optim.Optimizer
+    path: Path, model: Model, weights: Weights, average: MovingAverage, optimiser: torch.optim.Optimizer
 ) -> tuple[Progress, dict[str, str]]:
-    """Put model, average and optimiser back as they were saved; returns the progress and the identity.
+    """Put model, what was learned, average and optimiser back; returns the progress and the identity.
 
     Raises:
         CheckpointError: A damaged file, or one of another kind of run or model.
@@ -120,7 +123,8 @@ def load_training(
     state = load_state(path)
     if state.header.get("format") != _FORMAT:
         raise CheckpointError(f"{path} is not a restart file of a training: start again with --overwrite.")
-    parts: dict[str, dict[str, torch.Tensor]] = {"model": {}, "average": {}, "optimiser": {}}
+    kinds = ("model", "learned", "average", "optimiser")
+    parts: dict[str, dict[str, torch.Tensor]] = {kind: {} for kind in kinds}
     for name, array in state.arrays.items():
         kind, _, rest = name.partition(".")
         parts[kind][rest] = torch.from_numpy(array)
@@ -128,6 +132,8 @@ def load_training(
         with torch.no_grad():
             for name, tensor in model.state_dict(keep_vars=True).items():
                 tensor.copy_(parts["model"].pop(name))
+            for name, tensor in weights.state().items():
+                tensor.copy_(parts["learned"].pop(name))
             for name, tensor in average.weights.items():
                 tensor.copy_(parts["average"].pop(name))
         load_optimiser(optimiser, parts["optimiser"])
@@ -135,6 +141,6 @@ def load_training(
         raise CheckpointError(
             f"{path} does not fit this model and these options: start again with --overwrite."
         ) from error
-    if parts["model"] or parts["average"]:
+    if parts["model"] or parts["learned"] or parts["average"]:
         raise CheckpointError(f"{path} holds weights that this run has not: start again with --overwrite.")
     return Progress.from_header(state.header["progress"]), dict(state.header["identity"])

@@ -21,6 +21,7 @@ from atomml.train.averaging import MovingAverage
 from atomml.train.batches import Limits, Order, cycle
 from atomml.train.log import columns, log_row, row_text
 from atomml.train.losses import Errors
+from atomml.train.low_rank import OwnWeights, Weights
 from atomml.train.objective import SampleSet
 from atomml.train.optimiser import make_optimiser, set_rate
 from atomml.train.processes import Processes
@@ -101,6 +102,7 @@ class Trainer:
         settings: How.
         folder: An existing folder.
         processes: Who computes; only the first of them writes.
+        weights: What learns, if not the model's own parameters that require a gradient.
         header: What the checkpoints say of the training; nothing that differs from run to run.
         identity: What must be the same for a resumed run to give the same bits.
         hooks: Where the run reports to.
@@ -117,6 +119,7 @@ class Trainer:
         folder: Path,
         processes: Processes,
         *,
+        weights: Weights | None = None,
         header: Mapping[str, Any] | None = None,
         identity: Mapping[str, str] | None = None,
         hooks: Hooks | None = None,
@@ -126,12 +129,13 @@ class Trainer:
         self.header, self.identity = dict(header or {}), dict(identity or {})
         self.hooks = hooks or Hooks()
         self.order = Order(len(data.train), settings.batch_size, settings.seed)
-        self.average = MovingAverage(model, settings.average)
+        self.weights = weights or OwnWeights(model)
+        self.average = MovingAverage(self.weights, settings.average)
         self.optimiser = make_optimiser(
-            model, settings.optimiser, settings.rate, settings.weight_decay, settings.layer_decay
+            self.weights, settings.optimiser, settings.rate, settings.weight_decay, settings.layer_decay
         )
         self.gradients = Gradients(model, settings.objective, processes, settings.limits, self.hooks.warn)
-        self._parameters = [p for p in model.parameters() if p.requires_grad]
+        self._learning = list(self.weights.learning().values())
         limits = settings.limits
         n_steps = settings.epochs * self.order.n_batches
         n_steps = min(n_steps, settings.max_steps) if settings.max_steps else n_steps
@@ -178,7 +182,7 @@ class Trainer:
             self._check_nothing_lost(path)
             self.hooks.warn("There is no restart file yet: the training starts from its first step again.")
             return False
-        self.progress, before = load_training(path, self.model, self.average, self.optimiser)
+        self.progress, before = load_training(path, self.model, self.weights, self.average, self.optimiser)
         self.gradients.limits = Limits(self.progress.max_atoms, self.progress.max_edges)
         changes = [
             f"{key} was {before.get(key)} and is {value}"
@@ -221,16 +225,17 @@ class Trainer:
         progress, settings = self.progress, self.settings
         self.model.begin_step(progress.step, progress.n_steps, settings.seed)
         gradient = self.gradients(self._groups(progress), progress.share, stop=stop)
-        for parameter, tensor in zip(self._parameters, gradient.tensors, strict=True):
+        for parameter, tensor in zip(self._learning, self.weights.gradients(gradient.tensors), strict=True):
             parameter.grad = tensor
         if settings.clip > 0:
-            torch.nn.utils.clip_grad_norm_(self._parameters, settings.clip)
+            torch.nn.utils.clip_grad_norm_(self._learning, settings.clip)
         set_rate(self.optimiser, self._rate_factor())
         self.optimiser.step()
         self.optimiser.zero_grad(set_to_none=True)
+        self.weights.put()
         progress.step += 1
         progress.position += 1
-        self.average.update(self.model, progress.step)
+        self.average.update(progress.step)
         progress.loss_sum += gradient.loss
         progress.errors.add(gradient.errors)
         limits = self.gradients.limits
@@ -270,7 +275,7 @@ class Trainer:
         last = progress.step >= progress.n_steps
         validation: Validation | None = None
         if self.data.valid is not None and (first or last or done % settings.valid_every == 0):
-            with self.average.in_place_of(self.model):
+            with self.average.in_place():
                 validation = validate(
                     self.model, self.data.valid, settings.objective, self.processes, self.gradients.limits
                 )
@@ -309,7 +314,7 @@ class Trainer:
         if not self.processes.is_first:
             return
         step = {"step": self.progress.step, "epoch": self.progress.best_epoch if name == BEST else None}
-        with self.average.in_place_of(self.model):
+        with self.average.in_place():
             extra = {"training": {**self.header, **{k: v for k, v in step.items() if v is not None}}}
             save_model(self.model, self.folder / name, extra)
 
@@ -320,7 +325,13 @@ class Trainer:
         self._rows.sync()
         self.progress.log_size = self._rows.size
         save_training(
-            self.folder / RESTART, self.model, self.average, self.optimiser, self.progress, self.identity
+            self.folder / RESTART,
+            self.model,
+            self.weights,
+            self.average,
+            self.optimiser,
+            self.progress,
+            self.identity,
         )
 
     def _finish(self) -> None:

@@ -57,6 +57,8 @@ def _bounded_silu(threshold: float) -> Callable[[Tensor], Tensor]:
 class Affine(nn.Module):
     """``x @ weight + bias``; the weight is ``(n_in, n_out)``, drawn as DeePMD-kit draws it."""
 
+    linear_weights = ("weight",)
+
     def __init__(self, n_in: int, n_out: int, bias: bool = True) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(n_in, n_out) / math.sqrt(n_in + n_out))

@@ -108,6 +108,8 @@ class IrrepLinear(nn.Module):
     "element" normalisation).
     """
 
+    linear_weights = ("weights",)
+
     def __init__(self, inputs: list[Block], outputs: list[Block]) -> None:
         super().__init__()
         self.inputs, self.outputs = inputs, outputs
@@ -136,6 +138,8 @@ class ElementLinear(nn.Module):
 
     The normalisation counts channels times elements, as that of a product with a one-hot vector does.
     """
+
+    linear_weights = ("weights",)
 
     def __init__(self, inputs: list[Block], outputs: list[Block], n_elements: int) -> None:
         super().__init__()

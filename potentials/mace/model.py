@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from atomml.errors import ModelError
 from atomml.graph.atom_graph import AtomGraph
-from atomml.model import Energies, FastPath, ModelInfo, Potential
+from atomml.model import Energies, FastPath, ModelInfo, Potential, TrainingPath
 from atomml.nn import segment_sum
 from atomml.potentials.mace.config import MACEConfig
 from atomml.potentials.mace.interaction import Interaction, NonlinearInteraction, Surroundings
@@ -193,11 +193,32 @@ class MACE(Potential):
         for number, shift in shifts.items():
             self.reference[self.config.head_index, self.config.elements.index(number)] += shift
 
+    def set_scales(self, neighbours: float, force: float | None) -> bool:
+        """Messages divided by the number of neighbours, energies of atoms in units of the forces' size.
+
+        What the configuration says of neighbours itself, stays.
+        """
+        if self.config.neighbours == 1.0 and neighbours > 0:
+            self.config = replace(self.config, neighbours=neighbours)
+            for interaction in self.interactions:
+                if isinstance(interaction, Interaction):
+                    interaction.neighbours = neighbours
+        if force is not None:
+            self.scale.fill_(force)
+        self._fast_key = None
+        return True
+
     def build_fast_path(self) -> FastPath | None:
         """Fused kernels in float32 on the CPU; elsewhere the plain path is all there is."""
         from atomml.potentials.mace.fast import FastMACE  # numba loads only where it is used
 
         return FastMACE(self) if FastMACE.supports(self) else None
+
+    def build_training_path(self) -> TrainingPath | None:
+        """Fused kernels on the CPU; elsewhere, and for gated interactions, the plain path is all there is."""
+        from atomml.potentials.mace.training import TrainingMACE
+
+        return TrainingMACE(self) if TrainingMACE.supports(self) else None
 
     def energies(self, graph: AtomGraph) -> Energies:
         """Site energies, and the invariant features of all layers."""

@@ -115,6 +115,8 @@ def _chebyshev(x: Tensor, n: int) -> Tensor:
 class RadialNetwork(nn.Module):
     """Layers without biases, weights of unit variance over the root of the width, normalised SiLU between."""
 
+    linear_weights = ("weights",)
+
     def __init__(self, widths: Sequence[int]) -> None:
         super().__init__()
         self.weights = nn.ParameterList(

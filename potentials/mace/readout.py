@@ -25,6 +25,8 @@ def _scalars(features: list[Block]) -> int:
 class LinearReadout(nn.Module):
     """A weighted sum of invariants for each head."""
 
+    linear_weights = ("weights",)
+
     def __init__(self, features: list[Block], n_heads: int) -> None:
         super().__init__()
         self.index = _scalars(features)
@@ -43,6 +45,8 @@ class LinearReadout(nn.Module):
 
 class NonlinearReadout(nn.Module):
     """One hidden layer; each head has units of its own in it."""
+
+    linear_weights = ("first", "second")
 
     def __init__(self, features: list[Block], width: int, gate: str, n_heads: int) -> None:
         super().__init__()

@@ -163,3 +163,12 @@ def test_dynamics_reuses_the_neighbour_list() -> None:
         atoms.calc = calculator
         fresh = model.predict(builder(atoms), path="fast")
         np.testing.assert_allclose(atoms.get_forces(), fresh.forces, rtol=0, atol=2e-5)
+
+
+def test_it_answers_where_gradients_are_turned_off() -> None:
+    """A training validates so."""
+    model, graph = small().float(), build_graph(crystals()[0], 4.0)
+    wanted = model.predict(graph, path="fast")
+    with torch.no_grad():
+        found = model.predict(graph, path="fast")
+    assert torch.equal(found.energy, wanted.energy)

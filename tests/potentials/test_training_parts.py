@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from atomml.potentials.chgnet.training.functions import PARTS_PER_THREAD, Parts
+from atomml.kernels.parts import PARTS_PER_THREAD, Parts
 
 SIZES = st.lists(st.integers(1, 12), min_size=1, max_size=40)
 

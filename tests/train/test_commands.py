@@ -71,8 +71,8 @@ def test_finetune_with_replay_and_every_file_of_the_folder(
     words += ["--device", "cpu", "--precision", "float64", "--tensorboard"]
     assert main([*words, "--quiet"]) == 0
     summary = json.loads((out / "summary.json").read_text())
-    assert summary["results"]["n_replayed"] == 10
-    assert summary["results"]["labels"]["replay"]["stress"] == 10, "the model's own labels"
+    assert summary["results"]["n_replayed"] == 8
+    assert summary["results"]["labels"]["replay"]["stress"] == 8, "the model's own labels"
     assert summary["model"]["parent"]["name"] == "tiny"
     assert summary["model"]["name"] == "tiny-finetuned"
     assert any("stand in the training set too" in warning for warning in summary["warnings"])
@@ -119,7 +119,7 @@ def test_dry_run_writes_nothing(
         (["train"], "configuration"),
         (["finetune"], "--train"),
         (["finetune", "--train", "missing.xyz"], "missing.xyz"),
-        (["finetune", "--train", "x.xyz", "--method", "lora"], "lora is not in this release"),
+        (["finetune", "--train", "x.xyz", "--lora-rank", "0"], "lora_rank"),
         (["finetune", "--train", "x.xyz", "--energy-weight", "-3"], "energy_weight"),
         (["finetune", "--train", "x.xyz", "--epochs", "0"], "epochs"),
     ],

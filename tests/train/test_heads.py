@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from ase.io import write
+from ase.io import read, write
 
 from atomml.cli.main import main
 from atomml.data.dataset import ConcatDataset, HeadDataset, ListDataset
@@ -23,6 +23,7 @@ from atomml.potentials.dpa3 import DPA3
 from atomml.potentials.mace import MACE
 from atomml.registry import load_model, seeded_generator
 from atomml.train.batches import Limits
+from atomml.train.drift import held_back
 from atomml.train.losses import Loss
 from atomml.train.potential_objective import PotentialObjective
 from atomml.train.processes import Processes
@@ -266,3 +267,53 @@ def test_heads_of_the_configuration_are_those_of_the_files(
     files = [f"a={two_levels[0]}", f"c={two_levels[1]}"]
     assert main(["train", str(file), "--train", *files, "--out", str(tmp_path / "run")]) == 2
     assert "write the same" in capsys.readouterr().err
+
+
+def test_drift_is_measured_on_what_was_held_back_and_beyond_its_limit_the_run_has_not_converged(
+    two_levels: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The same run under a wide and under a narrow limit: same figures, exits 0 and 3, said both times."""
+    base = tmp_path / "base"
+    few = [*OPTIONS, "--epochs", "2"]
+    assert main(["train", config(tmp_path), "--train", str(two_levels[0]), *few, "--out", str(base)]) == 0
+    call = ["finetune", "--model", str(base / "model.safetensors"), "--train", f"other={two_levels[1]}", *few]
+    call += ["--method", "replay", "--replay", str(two_levels[0])]
+    found = {}
+    for limit, code in (("1e6", 0), ("1e-6", 3)):
+        out = tmp_path / limit
+        limits = ["--drift-energy", limit, "--drift-forces", limit]
+        assert main([*call, *limits, "--out", str(out)]) == code
+        summary = json.loads((out / "summary.json").read_text())
+        assert summary["converged"] == (code == 0)
+        assert any("moved by" in sentence for sentence in summary["warnings"]) == (code == 3)
+        found[limit] = summary["results"]["drift"]
+        assert found[limit]["structures"] == 2
+        assert found[limit]["held_back"]
+    figures = [[one[key] for key in ("energy_meV_per_atom", "forces_meV_per_A")] for one in found.values()]
+    assert figures[0] == figures[1]
+    assert figures[0][0] > 0
+    tuned = load_model(f"{tmp_path / '1e6' / 'model.safetensors'}@default", dtype="float64")
+    parent = load_model(str(base / "model.safetensors"), dtype="float64")
+    frames = read(two_levels[0], ":")
+    held = [frames[i] for i in held_back(len(frames), 0)[1]]
+    by_hand = [
+        abs(
+            float(tuned.predict(build_graph(a, 4.0, tuned.info.bond_cutoff)).energy)
+            - float(parent.predict(build_graph(a, 4.0, parent.info.bond_cutoff)).energy)
+        )
+        / len(a)
+        for a in held
+    ]
+    assert figures[0][0] == pytest.approx(1000 * np.mean(by_hand), rel=1e-9)
+
+
+def test_a_new_head_without_replay_says_that_the_old_one_is_not_held(
+    two_levels: tuple[Path, Path], tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    few = [*OPTIONS, "--epochs", "1"]
+    assert main(["train", config(tmp_path), "--train", str(two_levels[0]), *few, "--out", str(base)]) == 0
+    call = ["finetune", "--model", str(base / "model.safetensors"), "--train", f"other={two_levels[1]}", *few]
+    assert main([*call, "--out", str(tmp_path / "tuned")]) == 0
+    summary = json.loads((tmp_path / "tuned" / "summary.json").read_text())
+    assert any("The head default is not held" in sentence for sentence in summary["warnings"])

@@ -13,6 +13,7 @@ from atomml.model import Potential
 from atomml.potentials.chgnet import CHGNet
 from atomml.potentials.lennard_jones import argon
 from atomml.train.averaging import MovingAverage
+from atomml.train.low_rank import OwnWeights
 from atomml.train.optimiser import (
     OPTIMISERS,
     LearningRate,
@@ -62,13 +63,13 @@ def test_constant_is_constant() -> None:
 def test_average_follows_its_recursion(tiny: Callable[..., Potential]) -> None:
     """A = d a + (1 - d) w with d = min(decay, (1 + t) / (10 + t)), computed here by hand."""
     model = tiny()
-    average = MovingAverage(model, 0.5)
+    average = MovingAverage(OwnWeights(model), 0.5)
     name, weights = next(iter(model.named_parameters()))
     expected = weights.detach().clone()
     for step in range(1, 12):
         with torch.no_grad():
             weights.add_(1.0)
-        average.update(model, step)
+        average.update(step)
         decay = min(0.5, (1 + step) / (10 + step))
         expected = decay * expected + (1 - decay) * weights.detach()
         torch.testing.assert_close(average.weights[name], expected, rtol=1e-13, atol=1e-13)
@@ -78,14 +79,14 @@ def test_average_follows_its_recursion(tiny: Callable[..., Potential]) -> None:
 
 def test_average_stands_in_and_leaves_no_trace(tiny: Callable[..., Potential]) -> None:
     model = tiny()
-    average = MovingAverage(model, 0.9)
+    average = MovingAverage(OwnWeights(model), 0.9)
     own = {name: p.detach().clone() for name, p in model.named_parameters()}
     for tensor in average.weights.values():
         tensor.zero_()
-    with average.in_place_of(model):
+    with average.in_place():
         assert all(float(p.detach().abs().max()) == 0 for p in model.parameters())
     assert all(torch.equal(p, own[name]) for name, p in model.named_parameters())
-    assert MovingAverage(model, 0.0).weights == {}
+    assert MovingAverage(OwnWeights(model), 0.0).weights == {}
 
 
 @pytest.mark.parametrize("kind", OPTIMISERS)
@@ -95,7 +96,7 @@ def test_frozen_weights_do_not_move(tiny: Callable[..., CHGNet], kind: str) -> N
     frozen = tuple(block for block in model.blocks() if block not in model.tuned_blocks())
     learning = set(freeze(model, frozen))
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
-    optimiser = make_optimiser(model, kind, 0.1, 0.5, 1.0)
+    optimiser = make_optimiser(OwnWeights(model), kind, 0.1, 0.5, 1.0)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.ones_like(parameter)
@@ -104,7 +105,7 @@ def test_frozen_weights_do_not_move(tiny: Callable[..., CHGNet], kind: str) -> N
     moved = {name for name, p in model.named_parameters() if not torch.equal(p, before[name])}
     assert moved == learning
     assert moved
-    assert set(MovingAverage(model, 0.9).weights) == learning
+    assert set(MovingAverage(OwnWeights(model), 0.9).weights) == learning
 
 
 def test_blocks_hold_every_parameter_once(tiny: Callable[..., CHGNet]) -> None:
@@ -133,7 +134,7 @@ def test_unknown_and_too_many_frozen_blocks_are_refused(tiny: Callable[..., CHGN
 def test_what_decays_and_how_fast_it_learns(tiny: Callable[..., CHGNet], kind: str) -> None:
     """Matrices decay; vectors and the embedding do not. Each block learns by 0.5 slower than the next."""
     model = tiny()
-    optimiser = make_optimiser(model, kind, 1e-3, 0.1, 0.5)
+    optimiser = make_optimiser(OwnWeights(model), kind, 1e-3, 0.1, 0.5)
     names = {id(p): name for name, p in model.named_parameters()}
     of = {names[id(p)]: group for group in optimiser.param_groups for p in group["params"]}
     assert len(of) == len(names)
@@ -156,11 +157,11 @@ def test_the_optimisers_memory_survives_the_trip(tiny: Callable[..., CHGNet], ki
             optimiser.step()
 
     whole, first, second = tiny(), tiny(), tiny()
-    run(whole, make_optimiser(whole, kind, 1e-2, 0.1, 1.0), range(25))
-    before = make_optimiser(first, kind, 1e-2, 0.1, 1.0)
+    run(whole, make_optimiser(OwnWeights(whole), kind, 1e-2, 0.1, 1.0), range(25))
+    before = make_optimiser(OwnWeights(first), kind, 1e-2, 0.1, 1.0)
     run(first, before, range(13))
     second.load_state_dict(first.state_dict())
-    after = make_optimiser(second, kind, 1e-2, 0.1, 1.0)
+    after = make_optimiser(OwnWeights(second), kind, 1e-2, 0.1, 1.0)
     load_optimiser(after, optimiser_arrays(before))
     run(second, after, range(13, 25))
     for a, b in zip(whole.parameters(), second.parameters(), strict=True):

@@ -120,8 +120,7 @@ def test_a_loss_of_nothing_is_refused() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"method": "lora"}, "lora is not in this release"),
-        ({"method": "fulll"}, "must be one of"),
+        ({"method": "lora", "freeze": ("readout",)}, "leave one out"),
         ({"method": "full", "replay": ("old.xyz",)}, "take --method replay"),
     ],
 )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
@@ -37,14 +38,16 @@ class Links:
     paths: NDArray[np.int64]
     before: NDArray[np.int64]
     terms: NDArray[np.int64]
-    weights: NDArray[np.float32]
-    back_weights: NDArray[np.float32]
+    weights: NDArray[Any]
+    back_weights: NDArray[Any]
     term_start: NDArray[np.int64]
     results: list[int]
 
     @classmethod
-    def of(cls, convolution: Convolution, features: list[Block], targets: list[Block]) -> Links:
-        """The links of a convolution whose features are these blocks."""
+    def of(
+        cls, convolution: Convolution, features: list[Block], targets: list[Block], dtype: Any = np.float32
+    ) -> Links:
+        """The links of a convolution whose features are these blocks, with coefficients of this type."""
         counts = [sum(r.irrep == t.irrep for r in convolution.results) for t in targets]
         sizes = [block.dim * count for block, count in zip(targets, counts, strict=True)]
         feature_starts = starts([block.dim for block in features])
@@ -78,8 +81,8 @@ class Links:
             np.array(paths, np.int64).reshape(-1, 6),
             np.array(before, np.int64).reshape(-1, 2),
             np.array(terms, np.int64),
-            np.array(weights, np.float32),
-            np.array(back, np.float32),
+            np.array(weights, dtype),
+            np.array(back, dtype),
             np.array(term_start, np.int64),
             sizes,
         )
