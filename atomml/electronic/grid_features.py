@@ -18,7 +18,7 @@ __all__ = ["GridState", "MoleculeGrid", "molecule_grid"]
 Array = NDArray[np.float64]
 
 _KEPT = 1.5e9
-"""Bytes of orbitals and of integrals that are kept from one SCF cycle to the next; beyond it they are made anew."""
+"""Bytes of orbitals and integrals that are kept from one SCF cycle to the next; the rest is made anew."""
 _BLOCK = 1.5e8
 """Bytes of integrals at a time."""
 
@@ -130,7 +130,7 @@ class MoleculeGrid:
         return found
 
     def orbitals(self) -> Iterator[tuple[int, slice, Array]]:
-        """Number, place, and orbitals with gradients ``(4, n_points, n)`` of each block; kept if there is room."""
+        """Number, place, and orbitals with gradients ``(4, n_points, n)`` of each block."""
         from pyscf.dft import numint
 
         order = 0 if self.n_variables == 1 else 1

@@ -45,7 +45,15 @@ class _GridIntegration:
         return self._potential(mol, grids, np.stack([dm / 2, dm / 2]) if dm.ndim == 2 else dm)
 
     def cache_xc_kernel(
-        self, mol: Any, grids: Any, xc_code: str, mo_coeff: Any, mo_occ: Any, spin: int = 0, *_: Any, **__: Any
+        self,
+        mol: Any,
+        grids: Any,
+        xc_code: str,
+        mo_coeff: Any,
+        mo_occ: Any,
+        spin: int = 0,
+        *_: Any,
+        **__: Any,
     ) -> tuple[Any, None, None]:
         """The state about which :meth:`nr_rks_fxc` and :meth:`nr_uks_fxc` respond.
 
@@ -60,14 +68,18 @@ class _GridIntegration:
         dm = np.einsum("...ij,...j,...kj->...ik", np.asarray(mo_coeff), occupations, np.asarray(mo_coeff))
         return _Response(self.functional, self.grid_of(mol, grids), dm), None, None
 
-    def nr_rks_fxc(self, mol: Any, grids: Any, xc_code: str, dm0: Any, dms: Any, *rest: Any, **named: Any) -> Array:
+    def nr_rks_fxc(
+        self, mol: Any, grids: Any, xc_code: str, dm0: Any, dms: Any, *rest: Any, **named: Any
+    ) -> Array:
         """Change of the potential along density matrices ``(n, n)`` or ``(k, n, n)``."""
         response: _Response = rest[2] if len(rest) > 2 else named["rho0"]
         dm = np.asarray(dms)
         found = [response(one)[0] for one in (dm[None] if dm.ndim == 2 else dm)]
         return found[0] if dm.ndim == 2 else np.stack(found)
 
-    def nr_uks_fxc(self, mol: Any, grids: Any, xc_code: str, dm0: Any, dms: Any, *rest: Any, **named: Any) -> Array:
+    def nr_uks_fxc(
+        self, mol: Any, grids: Any, xc_code: str, dm0: Any, dms: Any, *rest: Any, **named: Any
+    ) -> Array:
         """The same with spin: ``(2, n, n)`` or ``(2, k, n, n)``."""
         response: _Response = rest[2] if len(rest) > 2 else named["rho0"]
         dm = np.asarray(dms)

@@ -1,6 +1,6 @@
 """DM21 in torch, on the published weights: Kirkpatrick et al., Science 374, 1385 (2021).
 
-The weights (DeepMind, CC BY 4.0) are the user's to bring, as a ``.npz`` of the 28 arrays of the published module;
+The weights (DeepMind, CC BY 4.0) are the user's to bring, as a ``.npz`` of the published module's 28 arrays;
 nothing in the file is executed.
 """
 
@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from atomml.electronic.functional import GridFeatures, GridFunctional
 from atomml.errors import CheckpointError
 
-__all__ = ["DM21", "is_dm21", "load_dm21"]
+__all__ = ["DM21", "load_dm21"]
 
 _WIDTH, _BLOCKS, _INPUTS, _OUTPUTS = 256, 6, 11, 3
 _SMALL = 1e-4
@@ -27,7 +27,7 @@ _SCOPE = "hub_wrapper/local_functional_v2/"
 class DM21(GridFunctional):
     """A network weighs local, exact and long-range exact exchange at each point.
 
-    ``E = sum w (f_1 e_LDA + f_2 x_0 + f_3 x_0.4)`` (eqs. 1 to 3): each ``f`` is between 0 and 2, of densities,
+    ``E = sum w (f_1 e_LDA + f_2 x_0 + f_3 x_0.4)`` : each ``f`` is between 0 and 2, a function of densities,
     squared gradients, kinetic-energy densities and local exact exchange. The network is not symmetric in
     the spins, as published: the first one is that of the majority.
     """
@@ -69,11 +69,6 @@ def _inputs(up: Tensor, down: Tensor, x_up: Tensor, x_down: Tensor) -> Tensor:
     return torch.stack([up[0], down[0], *squares, up[4], down[4], *x_up, *x_down], dim=1)
 
 
-def is_dm21(path: str | Path) -> bool:
-    """Whether a file is an archive of arrays, which is how DM21's weights come."""
-    return str(path).endswith(".npz") and zipfile.is_zipfile(path)
-
-
 def load_dm21(path: str | Path) -> DM21:
     """The functional with the weights of a ``.npz``.
 
@@ -88,7 +83,9 @@ def load_dm21(path: str | Path) -> DM21:
         functional.load_state_dict(found)
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         first = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} does not hold DM21's 28 arrays ({first:.120}): get it again.") from error
+        raise CheckpointError(
+            f"{path} does not hold DM21's 28 arrays ({first:.120}): get it again."
+        ) from error
     return functional.requires_grad_(False)
 
 
@@ -108,5 +105,8 @@ def _names() -> dict[str, str]:
     for k in range(_BLOCKS):
         block = "MLP/ResidualBlock" + (f"_{k}" if k else "")
         found |= {f"blocks.{k}.weight": f"{block}/linear/w", f"blocks.{k}.bias": f"{block}/linear/b"}
-        found |= {f"norms.{k}.weight": f"{block}/layer_norm/gamma", f"norms.{k}.bias": f"{block}/layer_norm/beta"}
+        found |= {
+            f"norms.{k}.weight": f"{block}/layer_norm/gamma",
+            f"norms.{k}.bias": f"{block}/layer_norm/beta",
+        }
     return found

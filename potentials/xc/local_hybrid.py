@@ -13,7 +13,7 @@ __all__ = ["Lh07tSVWN", "spins_of"]
 
 
 class Lh07tSVWN(GridFunctional):
-    """``a`` of exact exchange, ``1 - a`` of Slater's, VWN correlation; ``a = 0.48 tau_W / tau`` at each point.
+    """``a`` of exact exchange, ``1 - a`` of Slater's, VWN correlation; ``a = 0.48 tau_W / tau``.
 
     Kaupp, Bahmann and Arbuznikov, J. Chem. Phys. 127, 194102 (2007); ``tau_W`` is von Weizsäcker's.
     """

