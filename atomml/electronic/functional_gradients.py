@@ -18,7 +18,7 @@ from atomml.electronic.functional import Functional, GridFeatures
 from atomml.electronic.grid_features import GridState, MoleculeGrid, molecule_grid
 from atomml.errors import RunFailedError
 
-__all__ = ["dipole_operators", "energy_gradient", "grid_state", "property_gradient"]
+__all__ = ["dipole_operators", "energy_gradient", "grid_state", "potential_gradient", "property_gradient"]
 
 Array = NDArray[np.float64]
 
@@ -54,16 +54,26 @@ def property_gradient(field: Any, operator: Array, *, tolerance: float = 1e-11) 
     Raises:
         RunFailedError: The response did not converge: the SCF has found no stable minimum.
     """
+    return [-part for part in potential_gradient(field, _adjoint_density(field, operator, tolerance))]
+
+
+def potential_gradient(field: Any, along: Array, dm: Array | None = None) -> list[Tensor]:
+    """Gradient of ``trace(potential @ along)`` in the weights that learn, the density being fixed.
+
+    Args:
+        field: A mean field of :func:`~atomml.electronic.functional.use_functional`.
+        along: Symmetric ``(n, n)``, or ``(2, n, n)`` with spin.
+        dm: The density matrix; the converged one if None.
+    """
     functional: Functional = field._numint.functional
-    along = _adjoint_density(field, operator, tolerance)
-    features, grid, state = grid_state(field)
+    features, grid, state = grid_state(field, dm)
     change = grid.features(grid.change(state, along))
     given = (features.rho.requires_grad_(), features.exchange.requires_grad_())
     with torch.enable_grad():
         energy = functional.energy(features)
         slopes = torch.autograd.grad(energy, given, create_graph=True, materialize_grads=True)
-        total = -(slopes[0] * change.rho).sum() - (slopes[1] * change.exchange).sum()
-        return list(torch.autograd.grad(total, _parameters(functional), allow_unused=False))
+        total = (slopes[0] * change.rho).sum() + (slopes[1] * change.exchange).sum()
+        return list(torch.autograd.grad(total, _parameters(functional)))
 
 
 def _adjoint_density(field: Any, operator: Array, tolerance: float) -> Array:

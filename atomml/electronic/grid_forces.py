@@ -1,8 +1,8 @@
 """Nuclear gradients of functionals of the whole grid: orbitals, points, weights and nuclei all move.
 
 With ``q_a(r)`` the derivative of the energy when orbital ``a`` is displaced at point ``r``, an atom's
-gradient is ``-2 sum q`` over its own orbitals plus ``2 sum q`` over its own grid points, plus what the functional says of
-weights, coordinates and nuclei.
+gradient is ``-2 sum q`` over its own orbitals plus ``2 sum q`` over its own grid points, plus what the
+functional says of weights, coordinates and nuclei.
 """
 
 from __future__ import annotations

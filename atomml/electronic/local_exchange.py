@@ -2,9 +2,9 @@
 
 With orbitals ``chi`` and a spin's density matrix ``D``, ``E_b(r) = sum_a D_ab chi_a(r)`` and
 ``nu_bd(r) = (b| v(r - r') |d)``, the density ``x(r) = -1/2 sum_bd E_b nu_bd E_d`` integrates to that spin's
-exact exchange (Kirkpatrick et al., Science 374, 1385 (2021), supplement, section 1.2); ``v`` is ``1/r`` or, for a
-range separation ``omega``, ``erf(omega r) / r``. Of a closed shell, ``D`` and ``x`` are of both spins
-together, and the factor is 1/4.
+exact exchange (Kirkpatrick et al., Science 374, 1385 (2021), supplement, section 1.2); ``v`` is ``1/r``
+or, for a range separation ``omega``, ``erf(omega r) / r``. Of a closed shell, ``D`` and ``x`` are of both
+spins together, and the factor is 1/4.
 """
 
 from __future__ import annotations

@@ -31,7 +31,7 @@ __all__ = ["MeanFieldLevel", "dipole_of", "forces_of", "parse_level", "quiet"]
 
 _NLC_GRID = 1
 _BASIS_NAME = re.compile(r"[a-z0-9][a-z0-9+*(),_-]*", re.ASCII)
-_BEYOND = ("ccsd", "ccsd(t)", "ccsdt", "mp3", "mp4", "casscf", "fci")
+_BEYOND = ("ccsd", "ccsd(t)", "ccsdt", "mp2", "mp3", "mp4", "casscf", "fci")
 
 
 def parse_level(level: str) -> tuple[str, str]:
@@ -248,7 +248,7 @@ def _checked_functional(functional: str, method: str) -> tuple[str, str]:
     from pyscf.scf.dispersion import parse_dft
 
     if functional in _BEYOND:
-        raise OptionError(f"{method}: labels beyond MP2 are not offered; write {', '.join(_WRITTEN)}.")
+        raise OptionError(f"{method}: that is no mean field, or not offered; write {', '.join(_WRITTEN)}.")
     try:
         xc, _, dispersion = parse_dft(functional)
         libxc.parse_xc(xc)

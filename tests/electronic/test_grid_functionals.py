@@ -1,4 +1,4 @@
-"""Functionals that read local exact exchange or other points: exact potentials, response, forces, gradients."""
+"""Functionals that read local exact exchange or other points: exact potentials, response and forces."""
 
 from __future__ import annotations
 
