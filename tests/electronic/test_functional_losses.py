@@ -85,7 +85,7 @@ def test_slopes_are_those_of_the_whole_scf(loss: Callable[[Any], Loss]) -> None:
 
 
 def test_unrest_is_what_an_scf_gains() -> None:
-    """To second order: within 30 % of the fall of the energy from PBE's density; 0 at the functional's own."""
+    """To second order: within 30 % of the fall from PBE's density; 0 at the functional's own."""
     functional = learned()
     own = field_of(functional, WATER, 0)
     assert convergence_loss(own, np.asarray(own.make_rdm1())).value < 1e-12
@@ -100,7 +100,7 @@ def test_unrest_s_slope_is_down_to_its_denominators() -> None:
     """Along one weight, the central difference with levels that move is within a tenth."""
     functional = learned()
     found = unrest(functional)
-    flat = list(functional.parameters())[0].data.view(-1)
+    flat = next(iter(functional.parameters())).data.view(-1)
     sides = []
     for sign in (1, -1):
         flat[0] += sign * 1e-3

