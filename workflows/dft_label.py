@@ -114,8 +114,8 @@ def dft_label(
         result.rows = _rows(names, molecules, energies[len(symbols) :], atoms)
         write_atomic(target, _document(result, names, molecules, symbols))
         for row in result.rows:
-            if row["energy_Eh"] is None:
-                run.warn(f"{row['molecule']}: no energy; it stands in no reaction.")
+            if row["binding_Eh"] is None:
+                run.warn(f"{row['molecule']}: it or an atom of it has no energy; it stands in no reaction.")
         result.converged = not result.n_failed
         inputs = [one.record() for one in given]
         finish_run(run, result, model=None, inputs=inputs, seconds=time.perf_counter() - started)

@@ -78,7 +78,7 @@ def load_dm21(path: str | Path) -> DM21:
     functional = DM21()
     names = _names()
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             found = {ours: _tensor(arrays[_SCOPE + theirs], ours) for ours, theirs in names.items()}
         functional.load_state_dict(found)
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:

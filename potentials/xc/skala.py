@@ -93,7 +93,7 @@ def load_skala(folder: str | Path | None = None) -> Skala:
     path = (Path(folder) if folder is not None else _shipped()) / "skala_weights.npz"
     functional = Skala()
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with Path(path).open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             found = {ours: _tensor(arrays, theirs) for ours, theirs in _names().items()}
         functional.load_state_dict(found)
     except (OSError, ValueError, KeyError, EOFError, RuntimeError, zipfile.BadZipFile) as error:

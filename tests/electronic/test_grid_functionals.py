@@ -147,7 +147,7 @@ def test_gradients_in_the_weights_hold_for_local_exact_exchange(spin: int) -> No
 
 def test_what_cannot_be_is_refused() -> None:
     settings = ScfSettings(grid=0, density_fit=True)
-    with pytest.raises(OptionError, match="density fitted"):
+    with pytest.raises(OptionError, match="density fitting"):
         MeanFieldLevel(Lh07tSVWN(), "sto-3g", settings)
     field = converged(Lh07tSVWN(), "He 0 0 0", 0)
     assert np.abs(forces_of(field)).max() < 1e-10
