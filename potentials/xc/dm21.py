@@ -99,7 +99,7 @@ def _tensor(array: np.ndarray, name: str) -> Tensor:
 
 def _names() -> dict[str, str]:
     """Our names of the arrays to the published ones."""
-    found = {}
+    found: dict[str, str] = {}
     for ours, theirs in (("first", "SquashUnprocessedData"), ("last", "OutputLayer")):
         found |= {f"{ours}.weight": f"{theirs}/linear/w", f"{ours}.bias": f"{theirs}/linear/b"}
     for k in range(_BLOCKS):

@@ -39,6 +39,11 @@ class Stack(nn.Module):
         super().__init__()
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
 
+    @property
+    def linears(self) -> list[nn.Linear]:
+        """The layers."""
+        return [layer for layer in self.layers if isinstance(layer, nn.Linear)]
+
     def forward(self, x: Tensor) -> Tensor:
         """``(n, widths[-1])``, differentiable."""
         for layer in self.layers:
@@ -48,7 +53,7 @@ class Stack(nn.Module):
     def with_slopes(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """The same, and each SiLU's derivative; no history."""
         slopes = []
-        for layer in self.layers:
+        for layer in self.linears:
             z = torch.addmm(layer.bias, x, layer.weight.T)
             s = torch.sigmoid(z)
             x = z.mul_(s)
@@ -57,7 +62,7 @@ class Stack(nn.Module):
 
     def back(self, g: Tensor, slopes: list[Tensor]) -> Tensor:
         """From derivatives in the output to those in the input; ``g`` is overwritten."""
-        for layer, slope in zip(reversed(list(self.layers)), reversed(slopes), strict=True):
+        for layer, slope in zip(reversed(self.linears), reversed(slopes), strict=True):
             g = g.mul_(slope) @ layer.weight
         return g
 
