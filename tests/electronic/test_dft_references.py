@@ -118,7 +118,7 @@ def test_wrong_dispersion_is_refused() -> None:
 
 def test_open_shells_relax_and_the_last_field_is_used_again() -> None:
     """A radical relaxes; energy and forces are those of a calculation at the end."""
-    atoms = molecule("OH")
+    atoms = molecule("NH2")
     atoms.info["spin"] = 1
     found = dft_optimize(atoms, functional="pbe", fmax=0.02, **FAST)
     assert found.converged
