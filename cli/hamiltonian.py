@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from atomml.cli.parsing import Parser
-from atomml.cli.run_group import call_shown, named, parse_group, refuse_resume
+from atomml.cli.run_group import call_shown, parse_needed, refuse_resume
 from atomml.cli.subcommands import Subcommand, run_subcommand
 from atomml.errors import OptionError
 
@@ -46,13 +46,10 @@ def run_sample(name: str, argv: Sequence[str]) -> int:
     parser = Parser("atomml hamiltonian sample", "Geometries of molecules at a temperature.")
     parser.add_argument("structures", nargs="*", metavar="MOLECULE", help="files or SMILES")
     parser.add_argument("--to", default=argparse.SUPPRESS, metavar="FRAMES.extxyz", help="the file to write")
-    found, values = parse_group(
-        "hamiltonian sample", parser, HamiltonianSampleOptions, argv, ("structures", "to")
+    beside, needs = ("structures", "to"), "molecules, and --to FRAMES.extxyz"
+    found, given, values = parse_needed(
+        "hamiltonian sample", parser, HamiltonianSampleOptions, argv, beside, needs
     )
-    given = named(found, "hamiltonian sample", ("structures", "to"))
-    _refuse_dry_run(found)
-    if not given.get("structures") or "to" not in given:
-        raise OptionError("atomml hamiltonian sample takes molecules, and --to FRAMES.extxyz.")
     return call_shown("hamiltonian sample", found, sample_geometries, **given, **values)
 
 
@@ -63,14 +60,13 @@ def run_import(name: str, argv: Sequence[str]) -> int:
     parser = Parser("atomml hamiltonian import", "Published sets of matrices into a store.")
     parser.add_argument("structures", nargs="*", metavar="FILE.db", help="a database of QH9 or SchNOrb")
     parser.add_argument("--to", default=argparse.SUPPRESS, metavar="SET.lmdb", help="the store to write")
-    found, values = parse_group(
-        "hamiltonian import", parser, HamiltonianImportOptions, argv, ("structures", "to")
+    beside, needs = ("structures", "to"), "one database, and --to SET.lmdb"
+    found, given, values = parse_needed(
+        "hamiltonian import", parser, HamiltonianImportOptions, argv, beside, needs
     )
-    given = named(found, "hamiltonian import", ("structures", "to"))
-    _refuse_dry_run(found)
-    paths = given.pop("structures", [])
-    if len(paths) != 1 or "to" not in given:
-        raise OptionError("atomml hamiltonian import takes one database, and --to SET.lmdb.")
+    paths = given.pop("structures")
+    if len(paths) != 1:
+        raise OptionError(f"atomml hamiltonian import needs {needs}.")
     return call_shown("hamiltonian import", found, import_hamiltonians, path=paths[0], **given, **values)
 
 
@@ -92,13 +88,10 @@ def run_train(name: str, argv: Sequence[str]) -> int:
         metavar="FAMILY",
         help="sphnet-small or sphnet; hyperparameters stand below model: in --config",
     )
-    found, values = parse_group(
-        "hamiltonian train", parser, HamiltonianTrainOptions, argv, ("train", "valid", "test", "model")
+    beside, needs = ("train", "valid", "test", "model"), "molecules to train on: name stores with --train"
+    found, given, values = parse_needed(
+        "hamiltonian train", parser, HamiltonianTrainOptions, argv, beside, needs, ("train",)
     )
-    given = named(found, "hamiltonian train", ("train", "valid", "test", "model"))
-    if not given.get("train"):
-        raise OptionError("atomml hamiltonian train needs molecules to train on: name stores with --train.")
-    _refuse_dry_run(found)
     from atomml.workflows.hamiltonian_training import train_hamiltonian
 
     return call_shown("hamiltonian train", found, train_hamiltonian, resume=found.resume, **given, **values)
@@ -141,17 +134,10 @@ def _with_model(
         "structures", nargs="*", metavar=metavar, help="what to read; FILE@INDEX names frames"
     )
     parser.add_argument("--model", default=argparse.SUPPRESS, metavar="FILE", help="checkpoint of a training")
-    found, values = parse_group(f"hamiltonian {name}", parser, options, argv, ("structures", "model"))
-    given = named(found, f"hamiltonian {name}", ("structures", "model"))
-    if not given.get("structures"):
-        raise OptionError(f"atomml hamiltonian {name} needs something to read: name files.")
-    if "model" not in given:
-        raise OptionError(f"atomml hamiltonian {name} needs a predictor: name its checkpoint with --model.")
-    _refuse_dry_run(found)
-    refuse_resume(found, f"hamiltonian {name}")
+    command, needs = (
+        f"hamiltonian {name}",
+        "something to read, and a predictor: name its checkpoint with --model",
+    )
+    found, given, values = parse_needed(command, parser, options, argv, ("structures", "model"), needs)
+    refuse_resume(found, command)
     return given, values, found
-
-
-def _refuse_dry_run(found: argparse.Namespace) -> None:
-    if found.dry_run:
-        raise OptionError("--dry-run is not offered here: --max-steps 1 tells what a step takes.")

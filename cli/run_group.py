@@ -11,7 +11,7 @@ from atomml.cli.workflow import add_control_flags, set_threads
 from atomml.config import option_specs
 from atomml.errors import OptionError
 
-__all__ = ["call_shown", "named", "parse_group", "refuse_resume"]
+__all__ = ["call_shown", "named", "parse_group", "parse_needed", "refuse_resume"]
 
 _NOT_SHOWN = ("rows", "errors")
 
@@ -40,6 +40,38 @@ def parse_group(
     found = parser.parse(argv)
     extra = (*beside, "out", "threads", "json", "quiet")
     return found, resolve_flags(specs, found, command, extra=extra)
+
+
+def parse_needed(
+    command: str,
+    parser: Parser,
+    options: type,
+    argv: Sequence[str],
+    beside: tuple[str, ...],
+    needs: str,
+    required: Sequence[str] = (),
+) -> tuple[argparse.Namespace, dict[str, Any], dict[str, Any]]:
+    """What every subcommand of such a group begins with: flags, what is beside the options, option values.
+
+    Args:
+        command: Group and subcommand.
+        parser: Knows the subcommand's own arguments.
+        options: The dataclass of its options.
+        argv: Its arguments.
+        beside: Keys that its configuration may hold beside the options.
+        needs: What it needs, for the error.
+        required: Those of ``beside`` that must be there; all of them if none are named.
+
+    Raises:
+        OptionError: A wrong flag or value, something missing, or ``--dry-run``, of which there is none.
+    """
+    found, values = parse_group(command, parser, options, argv, beside)
+    given = named(found, command, beside)
+    if found.dry_run:
+        raise OptionError(f"--dry-run is not offered by atomml {command}.")
+    if not all(given.get(key) for key in required or beside):
+        raise OptionError(f"atomml {command} needs {needs}.")
+    return found, given, values
 
 
 def named(found: argparse.Namespace, command: str, keys: Sequence[str]) -> dict[str, Any]:

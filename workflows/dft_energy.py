@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atomml.config import build_options
+from atomml.electronic.scf_settings import ScfSettings, scf_settings
 from atomml.errors import RunFailedError
 from atomml.files import write_table
 from atomml.options import option
@@ -30,17 +31,15 @@ __all__ = [
 
 
 @dataclass(frozen=True)
-class DFTEnergyOptions:
+class DFTEnergyOptions(ScfSettings):
     """Options of ``dft energy``."""
 
-    functional: str = option("pbe", "closed form, file of a learned functional, or libxc:NAME")
+    functional: str = option("pbe", "a name of dft functionals, a file, or libxc:NAME")
     basis: str = option("def2-svp", "basis set, as PySCF names it")
     charge: int | None = option(None, "total charge; else as the file says", unit="e")
     spin: int | None = option(None, "unpaired electrons; else as the file says", minimum=0)
     forces: bool = option(True, "analytic forces, with the response of the grid")
-    grid: int = option(3, "level of PySCF's integration grid", minimum=0, maximum=9)
-    conv_tol: float = option(1e-9, "change of the energy at which an SCF has converged", unit="Eh", above=0)
-    max_cycle: int = option(100, "most cycles of an SCF", minimum=1)
+    dispersion: str = option("", "D3 or D4 on top, such as d3bj:pbe or d4:b3lyp", metavar="D")
 
 
 @dataclass(frozen=True)
@@ -89,14 +88,12 @@ def level_of(options: DFTEnergyOptions) -> MeanFieldLevel:
         OptionError: No such functional or basis.
     """
     from atomml.electronic.mean_field import MeanFieldLevel
-    from atomml.electronic.scf_settings import ScfSettings
     from atomml.potentials.xc.files import load_functional
 
-    settings = ScfSettings(grid=options.grid, conv_tol=options.conv_tol, max_cycle=options.max_cycle)
     kind, _, name = options.functional.partition(":")
-    if kind == "libxc" and name:
-        return MeanFieldLevel(name.lower(), options.basis.lower(), settings)
-    return MeanFieldLevel(load_functional(options.functional), options.basis.lower(), settings)
+    functional = name.lower() if kind == "libxc" and name else load_functional(options.functional)
+    settings, basis = scf_settings(options), options.basis.lower()
+    return MeanFieldLevel(functional, basis, settings, dispersion=options.dispersion)
 
 
 def dft_energy(
@@ -139,6 +136,7 @@ def dft_optimize(
 def _run(
     command: str, structure: Any, options: DFTEnergyOptions, out: str | Path | None, overwrite: bool
 ) -> DFTEnergyResult:
+    from atomml.electronic.mean_field import quiet
     from atomml.workflows.inputs import given_structure, with_charge
 
     started = time.perf_counter()
@@ -148,14 +146,17 @@ def _run(
     with open_with_options(out, command, options, overwrite=overwrite, structures=[given.label]) as run:
         result = DFTEnergyResult(level=level.name, method=level.method)
         result.folder = run.path if run.kept else None
-        atoms = given.atoms.copy()
+        atoms, field_ = given.atoms.copy(), None
         if isinstance(options, DFTOptimizeOptions):
-            atoms, log = _optimised(atoms, level, options)
+            field_, log = _optimised(atoms, level, options)
             result.steps, result.converged = len(log) - 1, log[-1]["max_force_eV_per_A"] <= options.fmax
             write_table(run.file("log.csv"), log, list(log[0]))
             if not result.converged:
                 run.warn(f"Not converged after {result.steps} steps: the largest force is above --fmax.")
-        _properties(result, atoms, level, options.forces)
+        with quiet():
+            if field_ is None:
+                field_, result.method = level.converge(level.mean_field(atoms))
+            _properties(result, atoms, field_, options.forces)
         if run.kept:
             from ase.io import write
 
@@ -167,14 +168,14 @@ def _run(
 
 def _optimised(
     atoms: Atoms, level: MeanFieldLevel, options: DFTOptimizeOptions
-) -> tuple[Atoms, list[dict[str, Any]]]:
-    """The relaxed molecule, and a row for each step."""
+) -> tuple[Any, list[dict[str, Any]]]:
+    """The last converged mean field, and a row for each step; the atoms are moved."""
     import numpy as np
     from ase.optimize import BFGS
 
-    from atomml.electronic.dft_calculator import DFTCalculator
+    from atomml.electronic.dft_calculator import AtomMLDFT
 
-    atoms.calc = DFTCalculator(level)
+    calculator = atoms.calc = AtomMLDFT(level)
     log: list[dict[str, Any]] = []
 
     def note() -> None:
@@ -192,31 +193,25 @@ def _optimised(
             f"The optimisation broke down ({error}): begin from another geometry."
         ) from error
     atoms.calc = None
-    return atoms, log
+    return calculator.field, log
 
 
-def _properties(result: DFTEnergyResult, atoms: Atoms, level: MeanFieldLevel, forces: bool) -> None:
-    """Energy, forces, levels and dipole at the end."""
+def _properties(result: DFTEnergyResult, atoms: Atoms, field_: Any, forces: bool) -> None:
+    """Energy, forces, levels and dipole of a converged mean field."""
     import numpy as np
-    from ase.units import Bohr, Hartree
+    from ase.units import Hartree
 
-    from atomml.electronic.mean_field import quiet
+    from atomml.electronic.mean_field import dipole_of, forces_of
 
-    with quiet():
-        field_, method = level.converge(level.mean_field(atoms))
-        result.method = method
-        result.energy_Eh, result.energy = float(field_.e_tot), float(field_.e_tot) * Hartree
-        occupied, levels = np.asarray(field_.mo_occ) > 0, np.asarray(field_.mo_energy)
-        result.homo = float(levels[occupied].max()) * Hartree
-        result.lumo = float(levels[~occupied].min()) * Hartree if (~occupied).any() else float("inf")
-        result.gap = result.lumo - result.homo
-        result.dipole = float(np.linalg.norm(field_.dip_moment(verbose=0)))
-        if forces:
-            gradients = field_.nuc_grad_method()
-            if hasattr(gradients, "grid_response"):
-                gradients.grid_response = True
-            result.forces = -np.asarray(gradients.kernel()) * (Hartree / Bohr)
-            result.max_force = float(np.linalg.norm(result.forces, axis=1).max())
-            atoms.arrays["forces"] = result.forces
+    result.energy_Eh, result.energy = float(field_.e_tot), float(field_.e_tot) * Hartree
+    occupied, levels = np.asarray(field_.mo_occ) > 0, np.asarray(field_.mo_energy)
+    result.homo = float(levels[occupied].max()) * Hartree
+    result.lumo = float(levels[~occupied].min()) * Hartree if (~occupied).any() else float("inf")
+    result.gap = result.lumo - result.homo
+    result.dipole = float(np.linalg.norm(dipole_of(field_)))
+    if forces:
+        result.forces = forces_of(field_)
+        result.max_force = float(np.linalg.norm(result.forces, axis=1).max())
+        atoms.arrays["forces"] = result.forces
     atoms.info["energy"] = result.energy
     result.atoms = atoms

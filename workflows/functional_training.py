@@ -1,42 +1,27 @@
-"""Training of a density functional on energies, each of them self-consistent: ``atomml dft train``."""
+"""Training of a density functional, every number self-consistent: ``atomml dft train``."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from atomml.config import as_config, build_options
-from atomml.errors import CheckpointError, OptionError, RunFailedError
+from atomml.electronic.reactions import ReactionSet
+from atomml.errors import CheckpointError, RunFailedError
 from atomml.files import write_table
 from atomml.options import option
 from atomml.result import Result, quantity
+from atomml.run import RunFolder
+from atomml.workflows.functional_fields import Fields, SelfConsistent, errors_of, mean_error, reaction_row
+from atomml.workflows.functional_terms import Term, terms_of
 from atomml.workflows.run_record import finish_run, open_with_options
 
-if TYPE_CHECKING:
-    import numpy as np
+__all__ = ["FunctionalTrainOptions", "FunctionalTrainResult", "train_functional"]
 
-    from atomml.electronic.functional import DensityFunctional
-    from atomml.electronic.reactions import Reaction, Species
-    from atomml.potentials.xc.learned import LearnedFunctional
-    from atomml.run import RunFolder
-
-__all__ = ["FunctionalTrainOptions", "FunctionalTrainResult", "evaluate_functional", "train_functional"]
-
-_KCAL = 627.5094740631
 _RESTART = "restart.safetensors"
-
-
-@dataclass(frozen=True)
-class SelfConsistent:
-    """Options of whatever converges many species."""
-
-    basis: str = option("def2-svp", "basis set, as PySCF names it")
-    grid: int = option(3, "level of PySCF's integration grid", minimum=0, maximum=9)
-    conv_tol: float = option(1e-9, "change of the energy at which an SCF has converged", unit="Eh", above=0)
-    max_cycle: int = option(100, "most cycles of an SCF", minimum=1)
 
 
 @dataclass(frozen=True)
@@ -49,6 +34,20 @@ class FunctionalTrainOptions(SelfConsistent):
     epochs: int = option(30, "passes over the reactions", minimum=1)
     learning_rate: float = option(0.01, "largest step of Adam in a weight; falls to a hundredth", above=0.0)
     weight_decay: float = option(1e-4, "decoupled weight decay: towards PBE", minimum=0.0)
+    dipole_weight: float = option(
+        1.0, "weight of a squared Debye of a dipole, beside a squared kcal/mol", minimum=0.0
+    )
+    density_weight: float = option(
+        1.0, "weight of a thousandth of a density's squared error, e²/bohr³", minimum=0.0
+    )
+    self_interaction_weight: float = option(
+        0.0, "weight of a squared kcal/mol of one electron's energy with itself", minimum=0.0
+    )
+    convergence_weight: float = option(
+        0.0,
+        "weight of a kcal/mol that an SCF would still gain at PBE's density",
+        minimum=0.0,
+    )
     valid_every: int = option(5, "epochs between two validations", minimum=1)
     seed: int = option(0, "seed of the networks and of the order", minimum=0)
 
@@ -76,81 +75,6 @@ class FunctionalTrainResult(Result):
     best_epoch: int = 0
     n_weights: int = 0
     rows: list[dict[str, Any]] = field(default_factory=list)
-
-
-class Fields:
-    """Converges species by a functional, each from its last density; nothing but those is remembered.
-
-    Args:
-        functional: The functional.
-        species: By name.
-        options: Basis, grid and convergence.
-    """
-
-    def __init__(
-        self, functional: DensityFunctional, species: Mapping[str, Species], options: SelfConsistent
-    ) -> None:
-        from atomml.electronic.mean_field import MeanFieldLevel
-        from atomml.electronic.scf_settings import ScfSettings
-
-        settings = ScfSettings(grid=options.grid, conv_tol=options.conv_tol, max_cycle=options.max_cycle)
-        self.level = MeanFieldLevel(functional, options.basis.lower(), settings)
-        self.species = species
-        self.densities: dict[str, np.ndarray[Any, Any]] = {}
-        self.failed: set[str] = set()
-
-    def __call__(self, name: str) -> Any | None:
-        """The converged field of a species; None where the SCF does not converge."""
-        import numpy as np
-
-        from atomml.electronic.mean_field import quiet
-        from atomml.errors import LabelError
-
-        with quiet():
-            start = self.level.mean_field(self.species[name].atoms)
-            try:
-                found, _ = self.level.converge(start, self.densities.get(name))
-            except LabelError:
-                self.failed.add(name)
-                self.densities.pop(name, None)
-                return None
-        self.failed.discard(name)
-        self.densities[name] = np.asarray(found.make_rdm1())
-        return found
-
-
-def errors_of(fields: Fields, reactions: Sequence[Reaction]) -> list[float | None]:
-    """Error of each reaction energy, kcal/mol; None where a species does not converge."""
-    energies: dict[str, float | None] = {}
-    for reaction in reactions:
-        for name in reaction.species:
-            if name not in energies:
-                found = fields(name)
-                energies[name] = None if found is None else float(found.e_tot)
-    errors: list[float | None] = []
-    for reaction in reactions:
-        parts = [(coefficient, energies[name]) for name, coefficient in reaction.species.items()]
-        if any(energy is None for _, energy in parts):
-            errors.append(None)
-            continue
-        total = sum(coefficient * (energy or 0.0) for coefficient, energy in parts)
-        errors.append(_KCAL * (total - reaction.energy))
-    return errors
-
-
-def _row(reaction: Reaction, error: float | None) -> dict[str, Any]:
-    reference = _KCAL * reaction.energy
-    return {
-        "reaction": reaction.name,
-        "reference_kcal_per_mol": reference,
-        "error_kcal_per_mol": error,
-    }
-
-
-def mean_error(errors: Sequence[float | None]) -> float | None:
-    """Mean absolute error of those that there are."""
-    known = [abs(error) for error in errors if error is not None]
-    return sum(known) / len(known) if known else None
 
 
 def train_functional(
@@ -202,7 +126,7 @@ class _Training:
         self,
         run: RunFolder,
         options: FunctionalTrainOptions,
-        sets: Mapping[str, tuple[dict[str, Species], list[Reaction]]],
+        sets: Mapping[str, ReactionSet],
     ) -> None:
         import torch
 
@@ -217,7 +141,8 @@ class _Training:
         self.optimiser = torch.optim.AdamW(
             self.parameters, lr=options.learning_rate, weight_decay=options.weight_decay
         )
-        self.fields = {what: Fields(self.functional, species, options) for what, (species, _) in sets.items()}
+        self.fields = {what: Fields(self.functional, one.species, options) for what, one in sets.items()}
+        self.terms: list[Term] = terms_of(sets["train"], options)
         self.epoch, self.best, self.best_epoch = 0, float("inf"), 0
         self.before: dict[str, float | None] = {}
         self.log: list[dict[str, Any]] = []
@@ -226,7 +151,7 @@ class _Training:
         """Train to the end, from the restart file if there is one."""
         if not (resumed and self._restored()):
             for what in self.sets:
-                errors = errors_of(self.fields[what], self.sets[what][1])
+                errors = errors_of(self.fields[what], self.sets[what].reactions)
                 self.before[what] = mean_error(errors)
                 if what == "train" and self.before[what] is None:
                     raise RunFailedError("No reaction of the training has converged: check its species.")
@@ -243,37 +168,27 @@ class _Training:
         return self._result()
 
     def _pass(self) -> float:
-        """One step for each reaction, in an order of this epoch; returns the root mean square error."""
+        """One step for each term, in an order of this epoch; root mean square error of the reactions."""
         import math
 
         import numpy as np
         import torch
 
-        from atomml.electronic.functional_gradients import energy_gradient
-
-        reactions, fields = self.sets["train"][1], self.fields["train"]
-        order = np.random.default_rng([self.options.seed, self.epoch]).permutation(len(reactions))
+        order = np.random.default_rng([self.options.seed, self.epoch]).permutation(len(self.terms))
         x = self.epoch / max(self.options.epochs, 1)
         rate = self.options.learning_rate * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * x)))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         squares = []
         for index in order:
-            reaction = reactions[int(index)]
-            found: dict[str, Any] = {name: fields(name) for name in reaction.species}
-            if any(one is None for one in found.values()):
+            term = self.terms[int(index)]
+            found = term(self.fields["train"])
+            if found is None:  # a species that does not converge: no slope
                 continue
-            total = sum(c * float(found[name].e_tot) for name, c in reaction.species.items())
-            error = _KCAL * (total - reaction.energy)
-            squares.append(error**2)
-            gradient = [torch.zeros_like(p) for p in self.parameters]
-            for name, coefficient in reaction.species.items():
-                for mine, part in zip(gradient, energy_gradient(found[name]), strict=True):
-                    mine.add_(part, alpha=coefficient)
-            # Huber's slope: an error beyond 5 kcal/mol pulls no harder than one of 5
-            pull = reaction.weight * max(-5.0, min(error, 5.0)) * _KCAL
-            for parameter, mine in zip(self.parameters, gradient, strict=True):
-                parameter.grad = mine * pull
+            if term.is_reaction:
+                squares.append(found.value**2)
+            for parameter, slope in zip(self.parameters, found.slopes, strict=True):
+                parameter.grad = slope
             torch.nn.utils.clip_grad_norm_(self.parameters, 100.0)
             self.optimiser.step()
         return float(np.sqrt(np.mean(squares))) if squares else float("nan")
@@ -282,7 +197,9 @@ class _Training:
         """Errors with the present weights, and the file of the best ones."""
         from atomml.potentials.xc.files import save_functional
 
-        means = {what: mean_error(errors_of(self.fields[what], self.sets[what][1])) for what in self.sets}
+        means = {
+            what: mean_error(errors_of(self.fields[what], self.sets[what].reactions)) for what in self.sets
+        }
         failed = {what: len(self.fields[what].failed) for what in self.sets}
         row = {"epoch": self.epoch, "train_rms_kcal_per_mol": loss}
         row |= {f"{what}_mae_kcal_per_mol": value for what, value in means.items()}
@@ -363,90 +280,15 @@ class _Training:
         result = FunctionalTrainResult(functional=str(path), best_epoch=self.best_epoch)
         result.n_weights = sum(p.numel() for p in self.parameters)
         n_species = n_failed = 0
-        for what, (species, reactions) in self.sets.items():
-            fields = Fields(best, species, self.options)
-            errors = errors_of(fields, reactions)
+        for what, one in self.sets.items():
+            fields = Fields(best, one.species, self.options)
+            errors = errors_of(fields, one.reactions)
             setattr(result, f"{what}_mae", mean_error(errors))
             setattr(result, f"{what}_before", self.before.get(what))
-            n_species, n_failed = n_species + len(species), n_failed + len(fields.failed)
-            result.rows += [
-                {
-                    "set": what,
-                    "reaction": r.name,
-                    "reference_kcal_per_mol": _KCAL * r.energy,
-                    "error_kcal_per_mol": e,
-                }
-                for r, e in zip(reactions, errors, strict=True)
-            ]
+            n_species, n_failed = n_species + len(one.species), n_failed + len(fields.failed)
+            pairs = zip(one.reactions, errors, strict=True)
+            result.rows += [{"set": what, **reaction_row(r, e)} for r, e in pairs]
         result.converged_share = 1 - n_failed / max(n_species, 1)
         result.folder = self.run.path
         write_table(self.run.file("reactions.csv"), result.rows, list(result.rows[0]))
         return result
-
-
-@dataclass(kw_only=True)
-class FunctionalEvaluateResult(Result):
-    """Errors of a functional's reaction energies.
-
-    Attributes:
-        functional: Its name.
-        mae: Mean absolute error of the reactions that converge.
-        converged_share: Share of species whose SCF converges.
-        rows: A row for each reaction; an error that is missing is one of a species that did not converge.
-    """
-
-    functional: str = ""
-    mae: float | None = quantity("kcal/mol", default=None)
-    converged_share: float = 0.0
-    rows: list[dict[str, Any]] = field(default_factory=list)
-
-
-def evaluate_functional(
-    functional: str | Path | DensityFunctional,
-    reactions: str | Path,
-    *,
-    out: str | Path | None = None,
-    overwrite: bool = False,
-    **options: Any,
-) -> FunctionalEvaluateResult:
-    """Self-consistent errors of a functional on reaction energies.
-
-    Args:
-        functional: A closed form by name, a file, or a functional.
-        reactions: A file of :func:`~atomml.electronic.reactions.read_reactions`.
-        out: The run folder; None leaves nothing behind.
-        overwrite: Replace what an earlier run left in the folder.
-        **options: Fields of :class:`SelfConsistent`.
-
-    Raises:
-        InputError: A file, functional or option that is wrong.
-    """
-    from atomml.electronic.functional import DensityFunctional
-    from atomml.electronic.reactions import read_reactions
-    from atomml.potentials.xc.files import load_functional
-    from atomml.workflows.inputs import input_record
-
-    started = time.perf_counter()
-    settings = build_options(SelfConsistent, options)
-    own = functional if isinstance(functional, DensityFunctional) else load_functional(functional)
-    species, known = read_reactions(reactions)
-    if not known:
-        raise OptionError(f"{reactions} holds no reaction.")
-    with open_with_options(
-        out,
-        "dft evaluate",
-        settings,
-        overwrite=overwrite,
-        reactions=str(reactions),
-        functional=str(functional),
-    ) as run:
-        fields = Fields(own, species, settings)
-        errors = errors_of(fields, known)
-        result = FunctionalEvaluateResult(functional=own.name, mae=mean_error(errors))
-        result.converged_share = 1 - len(fields.failed) / max(len(species), 1)
-        result.rows = [_row(reaction, error) for reaction, error in zip(known, errors, strict=True)]
-        result.folder = run.path if run.kept else None
-        write_table(run.file("reactions.csv"), result.rows, list(result.rows[0]))
-        inputs = [input_record(Path(reactions))]
-        finish_run(run, result, model=None, inputs=inputs, seconds=time.perf_counter() - started)
-    return result

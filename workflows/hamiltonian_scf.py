@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from atomml.config import build_options
+from atomml.electronic.scf_settings import ScfTolerance
 from atomml.errors import LabelError
 from atomml.files import write_table
 from atomml.options import option
@@ -21,12 +22,11 @@ _SAME_STATE = 1e-6
 
 
 @dataclass(frozen=True)
-class HamiltonianScfOptions:
+class HamiltonianScfOptions(ScfTolerance):
     """Options of ``hamiltonian scf``."""
 
     compare: bool = option(True, "run PySCF from its own guess too, and compare")
     check: bool = option(True, "drop a guess that one Fock build shows to be poor")
-    conv_tol: float = option(1e-9, "change of the energy at which an SCF has converged", unit="Eh", above=0)
     device: str = option("auto", "device of the model")
 
 

@@ -45,6 +45,7 @@ METHODS = {
     "FUNCTIONAL-d3bj/BASIS": "the same with dispersion: d3bj, d3zero, d4 (pip install pyscf-dispersion)",
     "hf/BASIS": "Hartree-Fock for molecules (extra pyscf)",
     "mp2/BASIS": "second-order perturbation theory, all electrons correlated (extra pyscf)",
+    "ccsd(t)/BASIS": "coupled clusters, energies alone; so ccsd, and fci of few electrons (extra pyscf)",
     "gfn2": "GFN2-xTB for molecules and, at the Γ point, crystals (extra gfn2)",
     "gfn1": "GFN1-xTB, likewise (extra gfn2)",
     "ase:MODULE:CLASS": "an ASE calculator of your own, such as ase:ase.calculators.emt:EMT",
@@ -132,8 +133,11 @@ def engine_of(method: str, settings: LabelSettings | None = None) -> Engine:
         return PotentialEngine(name, settings)
     functional, slash, basis = name.lower().partition("/")
     if slash and functional and basis and "/" not in basis:
+        from atomml.data.label_correlated import CORRELATED, CorrelatedEngine
         from atomml.data.label_pyscf import PyscfEngine
 
+        if functional in CORRELATED:
+            return CorrelatedEngine(functional, basis, settings)
         return PyscfEngine(functional, basis, settings)
     raise OptionError(f"There is no method {method!r}: write one of {', '.join(METHODS)}.")
 

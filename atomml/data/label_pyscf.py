@@ -12,7 +12,7 @@ import numpy as np
 
 from atomml.data.entry import Labels
 from atomml.data.label import Labelled
-from atomml.electronic.mean_field import MeanFieldLevel, quiet
+from atomml.electronic.mean_field import MeanFieldLevel, forces_of, quiet
 from atomml.electronic.priors import prior_matrix
 from atomml.errors import LabelError, OptionError, StructureError
 
@@ -70,17 +70,17 @@ class PyscfEngine:
         Raises:
             LabelError: It did not converge either.
         """
-        from ase.units import Bohr, Hartree
+        from ase.units import Hartree
 
         with quiet():
             field, method = self._level.converge(self._level.mean_field(atoms))
             if self._settings.hamiltonian:
                 return self._with_matrices(field, method)
-            energy, gradient = self._energy_and_gradient(field)
-        if not (np.isfinite(energy) and np.isfinite(gradient).all()):
+            final = self._correlated(field) if self._is_mp2 else field
+            energy, forces = float(final.e_tot), forces_of(final)
+        if not (np.isfinite(energy) and np.isfinite(forces).all()):
             raise LabelError(f"{self._level.name} gave a number that is not finite; there is no label.")
-        forces = -np.ascontiguousarray(gradient, dtype=np.float64) * (Hartree / Bohr)
-        return Labelled(Labels(energy=float(energy) * Hartree, forces=forces), method)
+        return Labelled(Labels(energy=energy * Hartree, forces=forces), method)
 
     def _with_matrices(self, field: Any, method: str) -> Labelled:
         """The Kohn-Sham matrix of the converged density, and that of the prior."""
@@ -94,14 +94,10 @@ class PyscfEngine:
             matrices[self._settings.prior] = prior_matrix(field, self._settings.prior)
         return Labelled(Labels(energy=float(field.e_tot) * Hartree), method, matrices)
 
-    def _energy_and_gradient(self, field: Any) -> tuple[float, Any]:
-        """Hartree, and Hartree per bohr."""
-        if self._is_mp2:
-            from pyscf import mp
+    def _correlated(self, field: Any) -> Any:
+        """Second-order perturbation theory on a mean field."""
+        from pyscf import mp
 
-            correlated = mp.MP2(field)
-            correlated.kernel()
-            return correlated.e_tot, correlated.nuc_grad_method().kernel()
-        gradients = field.nuc_grad_method()
-        gradients.grid_response = True
-        return field.e_tot, gradients.kernel()
+        correlated = mp.MP2(field)
+        correlated.kernel()
+        return correlated

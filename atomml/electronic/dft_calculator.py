@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from math import comb
 from pathlib import Path
 from typing import Any, ClassVar
@@ -9,18 +10,18 @@ from typing import Any, ClassVar
 import numpy as np
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
-from ase.units import Bohr, Hartree
+from ase.units import Debye, Hartree
 from numpy.typing import NDArray
 
 from atomml.electronic.hamiltonian_model import HamiltonianModel
-from atomml.electronic.mean_field import MeanFieldLevel, parse_level, quiet
+from atomml.electronic.mean_field import MeanFieldLevel, dipole_of, forces_of, parse_level, quiet
 from atomml.electronic.orbital_levels import dm_from
 from atomml.electronic.predictor import Predictor, load_predictor
 from atomml.electronic.scf_settings import ScfSettings
 from atomml.electronic.scf_start import ScfRun, run_scf
-from atomml.errors import OptionError, RunFailedError
+from atomml.errors import OptionError
 
-__all__ = ["GUESSES", "DFTCalculator", "extrapolated"]
+__all__ = ["GUESSES", "AtomMLDFT", "extrapolated"]
 
 GUESSES = ("model", "last", "extrapolated", "default")
 """What an SCF starts from: a predicted matrix, the density of the last step or four, PySCF's own guess."""
@@ -29,8 +30,10 @@ Array = NDArray[np.float64]
 _HISTORY = 4
 
 
-class DFTCalculator(Calculator):  # type: ignore[misc]
-    """Energies (eV) and forces (eV/Å) of molecules with closed shells by PySCF.
+class AtomMLDFT(Calculator):  # type: ignore[misc]
+    """Energies (eV), forces (eV/Å) and dipoles (e Å) of molecules by PySCF.
+
+    Open shells are spin-unrestricted. Dispersion comes with the level of theory.
 
     Args:
         level: A trained predictor (its file or the model), a level of theory, or its ``FUNCTIONAL/BASIS``.
@@ -40,13 +43,14 @@ class DFTCalculator(Calculator):  # type: ignore[misc]
 
     Attributes:
         runs: What each SCF took, :class:`~atomml.electronic.scf_start.ScfRun`.
+        field: PySCF's mean field of the last geometry, converged.
 
     Raises:
         InputError: A level, model or molecule that is wrong.
-        RunFailedError: On calculation, an SCF that did not converge.
+        LabelError: On calculation, an SCF that did not converge; says what was tried.
     """
 
-    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces"]
+    implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "dipole"]
     default_parameters: ClassVar[dict[str, Any]] = {}
 
     def __init__(
@@ -71,6 +75,7 @@ class DFTCalculator(Calculator):  # type: ignore[misc]
         if self.guess == "model" and self.predictor is None:
             raise OptionError(f"The guess model needs a predictor, and {level} is a level of theory.")
         self.runs: list[ScfRun] = []
+        self.field: Any = None
         self._history: list[tuple[Array, Array]] = []
         self._numbers: NDArray[np.int64] | None = None
 
@@ -88,14 +93,12 @@ class DFTCalculator(Calculator):  # type: ignore[misc]
                 self.predictor.check(self.atoms, "the molecule")
             self._numbers, self._history = self.atoms.numbers.copy(), []
         with quiet():
-            field = self.level.mean_field(self.atoms)
-            run = self._converged(field)
+            run = self._converged(self.level.mean_field(self.atoms))
             self.results = {"energy": run.energy * Hartree, "free_energy": run.energy * Hartree}
             if "forces" in (properties or []):
-                gradients = field.nuc_grad_method()
-                if hasattr(gradients, "grid_response"):
-                    gradients.grid_response = True
-                self.results["forces"] = -np.asarray(gradients.kernel()) * (Hartree / Bohr)
+                self.results["forces"] = forces_of(self.field)
+            if "dipole" in (properties or []):
+                self.results["dipole"] = dipole_of(self.field) * Debye
 
     def _converged(self, field: Any) -> ScfRun:
         """The SCF from the guess; what it took is kept."""
@@ -108,15 +111,29 @@ class DFTCalculator(Calculator):  # type: ignore[misc]
             density, builds, name = dm_from(predicted.matrix, field.mol), predicted.fock_builds, "prediction"
         elif self.guess in ("last", "extrapolated") and self._history:
             n = 1 if self.guess == "last" else _HISTORY
-            density = extrapolated(self._history[-n:], overlap, field.mol.nelectron // 2)
+            density = _continued(self._history[-n:], overlap, field.mol.nelec)
             name = self.guess
         spent = time.perf_counter() - started
         run = run_scf(field, density, name, spent=spent, builds=builds)
-        if not run.converged:
-            raise RunFailedError(f"The SCF of {self.level.name} did not converge; there is no energy.")
+        self.field = field
+        if not run.converged:  # DIIS from two starts is not all that can be tried
+            self.field, _ = self.level.converge(field)
+            density = np.asarray(self.field.make_rdm1())
+            run = replace(run, energy=float(self.field.e_tot), converged=True, density=density)
         self.runs.append(run)
         self._history = [*self._history[-_HISTORY + 1 :], (run.density, overlap)]
         return run
+
+
+def _continued(history: list[tuple[Array, Array]], overlap: Array, n_electrons: tuple[int, int]) -> Array:
+    """:func:`extrapolated`, of each spin on its own where there are two densities."""
+    if history[0][0].ndim == 2:
+        return extrapolated(history, overlap, n_electrons[0])
+    spins = []
+    for s, n in enumerate(n_electrons):
+        own = [(2 * density[s], known) for density, known in history]
+        spins.append(extrapolated(own, overlap, n) / 2 if n else np.zeros_like(overlap))
+    return np.stack(spins)
 
 
 def extrapolated(history: list[tuple[Array, Array]], overlap: Array, n_occupied: int) -> Array:

@@ -1,8 +1,9 @@
-"""What a density functional is: an energy density on grid points, and how PySCF is made to use it."""
+"""What a density functional is: an energy of densities on grid points, and how PySCF is made to use it."""
 
 from __future__ import annotations
 
 import abc
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 import numpy as np
@@ -12,18 +13,46 @@ from torch import Tensor, nn
 
 from atomml.errors import OptionError
 
-__all__ = ["DensityFunctional", "torch_numint", "use_functional"]
+__all__ = [
+    "N_VARIABLES",
+    "DensityFunctional",
+    "Functional",
+    "GridFeatures",
+    "GridFunctional",
+    "Library",
+    "torch_numint",
+    "use_functional",
+]
 
 Array = NDArray[np.float64]
 
-_KINDS = {"LDA": 1, "GGA": 4, "MGGA": 5}
+N_VARIABLES = {"LDA": 1, "GGA": 4, "MGGA": 5}
+"""Density variables of a kind: the density, its gradient, the kinetic-energy density."""
 
 
-class DensityFunctional(nn.Module, abc.ABC):
-    """Exchange and correlation of a density on a grid, with a share of exact exchange.
+@dataclass(frozen=True)
+class GridFeatures:
+    """What a functional may read on a molecule's grid, atomic units.
 
-    A subclass sets ``name``, ``kind`` and, if need be, the shares of exact exchange, and implements
-    :meth:`energy_density`; derivatives of any order come by differentiation.
+    Attributes:
+        rho: ``(n_variables, n_points)`` of a closed shell, ``(2, n_variables, n_points)`` with spin: density,
+            its gradient (3), kinetic-energy density, as far as the functional's kind says.
+        exchange: ``(n_omegas, n_points)`` or ``(2, n_omegas, n_points)``: energy densities of exact exchange,
+            of both spins together for a closed shell (:mod:`atomml.electronic.local_exchange`).
+        coords: ``(n_points, 3)``.
+        weights: ``(n_points,)``.
+        centres: ``(n_atoms, 3)`` nuclei.
+    """
+
+    rho: Tensor
+    exchange: Tensor
+    coords: Tensor
+    weights: Tensor
+    centres: Tensor
+
+
+class Functional(nn.Module, abc.ABC):
+    """Exchange and correlation of densities on a molecule's grid, with a share of exact exchange.
 
     Attributes:
         name: What it is called.
@@ -31,6 +60,7 @@ class DensityFunctional(nn.Module, abc.ABC):
         exact_exchange: Share of exact exchange at all distances.
         omega: Range-separation parameter, 1/bohr; 0 for none.
         long_range: Share of exact exchange at long range, where ``omega`` is not 0.
+        omegas: Range separations (1/bohr, 0 for none) of the local exact-exchange densities that it reads.
     """
 
     name: str = "functional"
@@ -38,6 +68,42 @@ class DensityFunctional(nn.Module, abc.ABC):
     exact_exchange: float = 0.0
     omega: float = 0.0
     long_range: float = 0.0
+    omegas: tuple[float, ...] = ()
+
+    @abc.abstractmethod
+    def energy(self, features: GridFeatures) -> Tensor:
+        """Energy without the share of exact exchange, a scalar in Hartree, differentiable."""
+
+
+class GridFunctional(Functional):
+    """A functional that reads more of the grid than densities at a point: local exact exchange, other points.
+
+    A subclass implements :meth:`energy` and may override :meth:`gradients` by something faster; potentials,
+    response and nuclear forces follow (:mod:`atomml.electronic.grid_numint`).
+    """
+
+    kind: str = "MGGA"
+
+    def gradients(self, features: GridFeatures, wanted: tuple[str, ...]) -> tuple[float, list[Tensor]]:
+        """The energy, and its derivatives in the named features.
+
+        Args:
+            features: Without history.
+            wanted: Names of fields of :class:`GridFeatures`.
+        """
+        given = {name: getattr(features, name).detach().requires_grad_() for name in wanted}
+        with torch.enable_grad():
+            energy = self.energy(replace(features, **given))
+            found = torch.autograd.grad(energy, list(given.values()), materialize_grads=True)
+        return float(energy.detach()), list(found)
+
+
+class DensityFunctional(Functional):
+    """Exchange and correlation that density variables at a point decide, with a share of exact exchange.
+
+    A subclass sets ``name``, ``kind`` and, if need be, the shares of exact exchange, and implements
+    :meth:`energy_density`; derivatives of any order come by differentiation.
+    """
 
     @abc.abstractmethod
     def energy_density(self, rho: Tensor) -> Tensor:
@@ -47,6 +113,10 @@ class DensityFunctional(nn.Module, abc.ABC):
             rho: ``(n_variables, n_points)`` of a closed shell, ``(2, n_variables, n_points)`` with spin:
                 density, its gradient (3), kinetic-energy density, as far as ``kind`` says.
         """
+
+    def energy(self, features: GridFeatures) -> Tensor:
+        """See :class:`Functional`."""
+        return self.energy_density(features.rho) @ features.weights
 
     def evaluate(self, rho: Array, order: int) -> list[Array | None]:
         """Energy per electron and its derivatives in the variables, as PySCF's ``eval_xc_eff`` gives them.
@@ -91,14 +161,14 @@ class DensityFunctional(nn.Module, abc.ABC):
         return whole
 
 
-class _Library:
+class Library:
     """Answers what PySCF asks of libxc about a functional by name."""
 
     __name__ = "atomml"
     __version__: ClassVar[str] = ""
     __reference__: ClassVar[str] = ""
 
-    def __init__(self, functional: DensityFunctional) -> None:
+    def __init__(self, functional: Functional) -> None:
         self.functional = functional
 
     def xc_type(self, _: str) -> str:
@@ -167,7 +237,7 @@ def torch_numint(functional: DensityFunctional) -> Any:
         def __init__(self, functional: DensityFunctional) -> None:
             super().__init__()
             self.functional = functional
-            self.libxc = _Library(functional)
+            self.libxc = Library(functional)
 
         def eval_xc_eff(
             self,
@@ -181,7 +251,7 @@ def torch_numint(functional: DensityFunctional) -> Any:
         ) -> list[Array | None]:
             """Energy per electron and derivatives in density, gradient and kinetic-energy density."""
             values = np.asarray(rho, dtype=np.float64)
-            n = _KINDS[self.functional.kind]
+            n = N_VARIABLES[self.functional.kind]
             with_spin = spin == 1 if spin is not None else values.ndim > 1 and len(values) == 2
             shape = values.shape
             values = values.reshape(2, -1, shape[-1]) if with_spin else values.reshape(-1, shape[-1])
@@ -192,7 +262,7 @@ def torch_numint(functional: DensityFunctional) -> Any:
     return TorchNumInt(functional)
 
 
-def use_functional(field: Any, functional: DensityFunctional) -> Any:
+def use_functional(field: Any, functional: Functional) -> Any:
     """Make a Kohn-Sham mean field of PySCF use a functional; returns the mean field.
 
     Energies, potentials, analytic forces and response then follow from the functional by differentiation,
@@ -203,7 +273,12 @@ def use_functional(field: Any, functional: DensityFunctional) -> Any:
     """
     if not hasattr(field, "_numint"):
         raise OptionError("A functional needs a Kohn-Sham mean field: make one with dft.RKS or dft.UKS.")
+    field.xc, field.nlc = functional.name, ""
+    if isinstance(functional, GridFunctional):
+        from atomml.electronic.grid_numint import use_grid_functional
+
+        return use_grid_functional(field, functional)
+    if not isinstance(functional, DensityFunctional):
+        raise OptionError(f"{functional.name} is neither a DensityFunctional nor a GridFunctional.")
     field._numint = torch_numint(functional)
-    field.xc = functional.name
-    field.nlc = ""
     return field

@@ -14,49 +14,32 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from atomml.electronic.functional import DensityFunctional
+from atomml.electronic.functional import Functional, GridFeatures
+from atomml.electronic.grid_features import GridState, MoleculeGrid, molecule_grid
 from atomml.errors import RunFailedError
 
-__all__ = ["dipole_operators", "energy_gradient", "grid_densities", "property_gradient"]
+__all__ = ["dipole_operators", "energy_gradient", "grid_state", "potential_gradient", "property_gradient"]
 
 Array = NDArray[np.float64]
 
-_ORDER = {"LDA": 0, "GGA": 1, "MGGA": 1}
+
+def grid_state(field: Any, dm: Array | None = None) -> tuple[GridFeatures, MoleculeGrid, GridState]:
+    """Features of a density matrix on a field's grid, with the grid; the converged matrix if None."""
+    grid = molecule_grid(field)
+    state = grid.state(np.asarray(field.make_rdm1() if dm is None else dm))
+    return grid.features(state), grid, state
 
 
-def grid_densities(field: Any, dm: Array) -> tuple[Array, Array]:
-    """Density variables of a density matrix on a field's grid, and the grid's weights.
-
-    ``(n_variables, n_points)`` for ``dm`` (n, n), ``(2, n_variables, n_points)`` for (2, n, n).
-    """
-    ni, kind, molecule = field._numint, field._numint.functional.kind, field.mol
-    if field.grids.coords is None:
-        field.grids.build(with_non0tab=True)
-    matrices = dm[None] if dm.ndim == 2 else dm
-    parts, weights = [], []
-    blocks = ni.block_loop(molecule, field.grids, molecule.nao, _ORDER[kind], max_memory=2000)
-    for ao, mask, weight, _ in blocks:
-        rho = [
-            np.atleast_2d(ni.eval_rho(molecule, ao, m, mask, kind, hermi=1, with_lapl=False))
-            for m in matrices
-        ]
-        parts.append(np.stack(rho))
-        weights.append(weight)
-    whole = np.concatenate(parts, axis=-1)
-    return whole[0] if dm.ndim == 2 else whole, np.concatenate(weights)
-
-
-def _parameters(functional: DensityFunctional) -> list[Tensor]:
+def _parameters(functional: Functional) -> list[Tensor]:
     return [parameter for parameter in functional.parameters() if parameter.requires_grad]
 
 
 def energy_gradient(field: Any) -> list[Tensor]:
     """Gradient of the converged energy (Hartree) in the functional's weights that learn, in their order."""
-    functional: DensityFunctional = field._numint.functional
-    rho, weights = grid_densities(field, np.asarray(field.make_rdm1()))
+    functional: Functional = field._numint.functional
+    features, _, _ = grid_state(field)
     with torch.enable_grad():
-        energy = functional.energy_density(torch.from_numpy(rho)) @ torch.from_numpy(weights)
-        return list(torch.autograd.grad(energy, _parameters(functional)))
+        return list(torch.autograd.grad(functional.energy(features), _parameters(functional)))
 
 
 def property_gradient(field: Any, operator: Array, *, tolerance: float = 1e-11) -> list[Tensor]:
@@ -71,16 +54,26 @@ def property_gradient(field: Any, operator: Array, *, tolerance: float = 1e-11) 
     Raises:
         RunFailedError: The response did not converge: the SCF has found no stable minimum.
     """
-    functional: DensityFunctional = field._numint.functional
-    adjoint = _adjoint_density(field, operator, tolerance)
-    rho, weights = grid_densities(field, np.asarray(field.make_rdm1()))
-    along, _ = grid_densities(field, adjoint)
+    return [-part for part in potential_gradient(field, _adjoint_density(field, operator, tolerance))]
+
+
+def potential_gradient(field: Any, along: Array, dm: Array | None = None) -> list[Tensor]:
+    """Gradient of ``trace(potential @ along)`` in the weights that learn, the density being fixed.
+
+    Args:
+        field: A mean field of :func:`~atomml.electronic.functional.use_functional`.
+        along: Symmetric ``(n, n)``, or ``(2, n, n)`` with spin.
+        dm: The density matrix; the converged one if None.
+    """
+    functional: Functional = field._numint.functional
+    features, grid, state = grid_state(field, dm)
+    change = grid.features(grid.change(state, along))
+    given = (features.rho.requires_grad_(), features.exchange.requires_grad_())
     with torch.enable_grad():
-        given = torch.from_numpy(rho).requires_grad_()
-        density = functional.energy_density(given) * torch.from_numpy(weights)
-        (potential,) = torch.autograd.grad(density.sum(), given, create_graph=True)
-        change = -(potential * torch.from_numpy(along.reshape(potential.shape))).sum()
-        return list(torch.autograd.grad(change, _parameters(functional), allow_unused=False))
+        energy = functional.energy(features)
+        slopes = torch.autograd.grad(energy, given, create_graph=True, materialize_grads=True)
+        total = (slopes[0] * change.rho).sum() + (slopes[1] * change.exchange).sum()
+        return list(torch.autograd.grad(total, _parameters(functional)))
 
 
 def _adjoint_density(field: Any, operator: Array, tolerance: float) -> Array:

@@ -15,20 +15,23 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from atomml.electronic.field_dispersion import checked_dispersion
 from atomml.electronic.scf_settings import ScfSettings
 from atomml.errors import LabelError, MissingExtraError, OptionError, StructureError
 from atomml.graph.validate import validate_atoms
 
 if TYPE_CHECKING:
+    import numpy as np
     from ase import Atoms
+    from numpy.typing import NDArray
 
-    from atomml.electronic.functional import DensityFunctional
+    from atomml.electronic.functional import Functional
 
-__all__ = ["MeanFieldLevel", "parse_level", "quiet"]
+__all__ = ["MeanFieldLevel", "dipole_of", "forces_of", "parse_level", "quiet"]
 
 _NLC_GRID = 1
 _BASIS_NAME = re.compile(r"[a-z0-9][a-z0-9+*(),_-]*", re.ASCII)
-_BEYOND = ("ccsd", "ccsd(t)", "ccsdt", "mp3", "mp4", "casscf", "fci")
+_BEYOND = ("ccsd", "ccsd(t)", "ccsdt", "mp2", "mp3", "mp4", "casscf", "fci")
 
 
 def parse_level(level: str) -> tuple[str, str]:
@@ -51,6 +54,7 @@ class MeanFieldLevel:
         basis: As PySCF names it.
         settings: Grid and convergence.
         name: What the method string begins with; ``FUNCTIONAL/BASIS`` if empty.
+        dispersion: ``DAMPING:FUNCTIONAL`` such as ``d3bj:pbe``, over that of a suffix; "" for none.
 
     Attributes:
         method: The exact method with its settings and versions.
@@ -61,7 +65,12 @@ class MeanFieldLevel:
     """
 
     def __init__(
-        self, functional: str | DensityFunctional, basis: str, settings: ScfSettings, name: str = ""
+        self,
+        functional: str | Functional,
+        basis: str,
+        settings: ScfSettings,
+        name: str = "",
+        dispersion: str = "",
     ) -> None:
         try:
             import pyscf
@@ -76,6 +85,11 @@ class MeanFieldLevel:
             with quiet():
                 self._xc, self._dispersion = _checked_functional(self.functional, self.name)
                 has_nlc = self._xc != "hf" and _has_nlc(self.functional)
+        elif settings.density_fit:
+            _check_fitted(self.own)
+        self._added = checked_dispersion(dispersion) if dispersion else ""
+        if self._added and self._dispersion:
+            raise OptionError(f"{self.name} has its dispersion already: leave {dispersion} out.")
         _check_basis_name(basis, self.name)
         _check_basis(basis, "H", self.name)
         parts = [self.name]
@@ -83,7 +97,8 @@ class MeanFieldLevel:
         parts += [f"nlc_grid={_NLC_GRID}"] if has_nlc else []
         parts += ["density_fit"] if settings.density_fit else []
         parts += [f"conv_tol={settings.conv_tol:g}", f"pyscf={pyscf.__version__}"]
-        if self._dispersion:
+        parts += [f"dispersion={self._added}"] if self._added else []
+        if self._dispersion or self._added:
             from importlib.metadata import version
 
             parts.append(f"pyscf-dispersion={version('pyscf-dispersion')}")
@@ -144,12 +159,18 @@ class MeanFieldLevel:
             field.grids.level = self.settings.grid
             field.nlcgrids.level = _NLC_GRID
             if self.own is not None:
-                from atomml.electronic.functional import use_functional
-
-                use_functional(field, self.own)
+                field = self._with_own(field)
+        if self._added:
+            field.disp = self._added
         field.conv_tol, field.max_cycle = self.settings.conv_tol, self.settings.max_cycle
         field.chkfile = field._chkfile = None  # the second unlinks the temporary file at once
         return field.density_fit() if self.settings.density_fit else field
+
+    def _with_own(self, field: Any) -> Any:
+        from atomml.electronic.functional import use_functional
+
+        assert self.own is not None
+        return use_functional(field, self.own)
 
     def converge(self, field: Any, dm0: Any = None) -> tuple[Any, str]:
         """The mean field after its SCF, and the method, which says so if the second-order solver was needed.
@@ -190,6 +211,27 @@ class MeanFieldLevel:
         )
 
 
+def forces_of(field: Any) -> NDArray[np.float64]:
+    """``(n_atoms, 3)`` analytic forces of a converged mean field, or of a method built on one, eV/Å.
+
+    The response of the integration grid is included.
+    """
+    import numpy as np
+    from ase.units import Bohr, Hartree
+
+    gradients = field.nuc_grad_method()
+    if hasattr(gradients, "grid_response"):
+        gradients.grid_response = True
+    return -np.ascontiguousarray(gradients.kernel(), dtype=np.float64) * (Hartree / Bohr)
+
+
+def dipole_of(field: Any) -> NDArray[np.float64]:
+    """``(3,)`` dipole moment of a converged mean field, Debye; about the origin if there is a charge."""
+    import numpy as np
+
+    return np.asarray(field.dip_moment(verbose=0), dtype=np.float64)
+
+
 @contextmanager
 def quiet() -> Iterator[None]:
     """PySCF warns of what it can do without, such as other packages for basis sets."""
@@ -204,7 +246,7 @@ def _checked_functional(functional: str, method: str) -> tuple[str, str]:
     from pyscf.scf.dispersion import parse_dft
 
     if functional in _BEYOND:
-        raise OptionError(f"{method}: labels beyond MP2 are not offered; write {', '.join(_WRITTEN)}.")
+        raise OptionError(f"{method}: that is no mean field, or not offered; write {', '.join(_WRITTEN)}.")
     try:
         xc, _, dispersion = parse_dft(functional)
         libxc.parse_xc(xc)
@@ -232,6 +274,14 @@ def _has_nlc(functional: str) -> bool:
 
     xc, nlc, _ = parse_dft(functional)
     return nlc is not False and bool(libxc.is_nlc(xc))
+
+
+def _check_fitted(functional: Functional) -> None:
+    """Refuse density fitting where nuclear gradients would leave its part out."""
+    from atomml.electronic.functional import GridFunctional
+
+    if isinstance(functional, GridFunctional):
+        raise OptionError(f"{functional.name} is not offered with density fitting: leave --density-fit off.")
 
 
 def _check_basis_name(basis: str, method: str) -> None:

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from ase import Atoms
+from numpy.typing import NDArray
 
 from atomml.errors import FileFormatError
 
-__all__ = ["UNITS", "Reaction", "Species", "read_reactions"]
+__all__ = ["UNITS", "Reaction", "ReactionSet", "Species", "read_reactions"]
 
 UNITS = {"Eh": 1.0, "eV": 1 / 27.211386245988, "kcal/mol": 1 / 627.5094740631, "kJ/mol": 1 / 2625.4996394799}
 """Hartree in each unit that a file may give (CODATA 2018)."""
@@ -28,6 +30,11 @@ class Species:
 
     name: str
     atoms: Atoms = field(repr=False)
+
+    @property
+    def n_electrons(self) -> int:
+        """Electrons, those of cores among them."""
+        return int(self.atoms.numbers.sum()) - int(self.atoms.info["charge"])
 
 
 @dataclass(frozen=True)
@@ -47,12 +54,32 @@ class Reaction:
     weight: float = 1.0
 
 
-def read_reactions(path: str | Path) -> tuple[dict[str, Species], list[Reaction]]:
-    """Species and reactions of a YAML or JSON file.
+@dataclass(frozen=True)
+class ReactionSet:
+    """What a functional learns from, or is judged by.
+
+    Attributes:
+        species: By name.
+        reactions: Differences of their energies.
+        dipoles: ``(3,)`` Debye by name of species.
+        densities: ``(n, n)`` density matrices of both spins by name of species, in the basis of a training.
+    """
+
+    species: Mapping[str, Species]
+    reactions: Sequence[Reaction]
+    dipoles: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    densities: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+
+
+def read_reactions(path: str | Path) -> ReactionSet:
+    """Species, reactions and what else is known of a YAML or JSON file.
 
     ``species`` maps names to ``atoms`` (a list of ``[symbol, x, y, z]``, Å) or ``file``, ``charge`` and
     ``spin``; ``reactions`` is a list of ``name``, ``species`` (coefficients), ``energy`` and, if need be,
     ``weight`` and ``zero_point``, which is taken off. ``unit`` says what energies are in, without default.
+    ``bound: D0`` says that they are of molecules that vibrate: each then needs its ``zero_point``.
+    ``dipoles`` maps species to three numbers in Debye, and ``density_file`` names a file of
+    :func:`atomml.checkpoint.save_state` with density matrices by name of species.
 
     Raises:
         FileFormatError: Names the entry and what is wrong with it.
@@ -63,12 +90,65 @@ def read_reactions(path: str | Path) -> tuple[dict[str, Species], list[Reaction]
     if unit not in UNITS:
         raise FileFormatError(f"{path} says no unit of its energies: write unit: one of {', '.join(UNITS)}.")
     species = {str(n): _species(str(n), given, file) for n, given in dict(tree.get("species", {})).items()}
+    bound = str(tree.get("bound", "De"))
+    if bound not in ("D0", "De"):
+        raise FileFormatError(f"{path} says bound: {bound}: write De (without vibrations) or D0 (with them).")
+    for number, given in enumerate(tree["reactions"]):
+        if bound == "D0" and (not isinstance(given, dict) or "zero_point" not in given):
+            raise FileFormatError(
+                f"{path}, reaction {number}: energies are D0, and it has no zero_point: add it."
+            )
     reactions = [
         _reaction(given, n, UNITS[str(unit)], species, file) for n, given in enumerate(tree["reactions"])
     ]
     if not reactions:
         raise FileFormatError(f"{path} holds no reaction: add one.")
-    return species, reactions
+    for reaction in reactions:
+        _refuse_wrong_unit(reaction, species, file)
+    return ReactionSet(species, reactions, _dipoles(tree, species, file), _densities(tree, species, file))
+
+
+def _refuse_wrong_unit(reaction: Reaction, species: Mapping[str, Species], file: Path) -> None:
+    """Refuse an energy that no bonds can have: 0.5 Hartree an atom, where elements and charges balance."""
+    balance: dict[int, float] = {}
+    charge, n_atoms = 0.0, 0.0
+    for name, coefficient in reaction.species.items():
+        atoms = species[name].atoms
+        charge += coefficient * atoms.info["charge"]
+        n_atoms += max(coefficient, 0.0) * len(atoms)
+        for number in atoms.numbers:
+            balance[int(number)] = balance.get(int(number), 0.0) + coefficient
+    if any(abs(left) > 1e-9 for left in (*balance.values(), charge)):
+        return
+    if abs(reaction.energy) > 0.5 * max(n_atoms, 1):
+        raise FileFormatError(
+            f"{file}, {reaction.name}: {reaction.energy:.4g} Hartree are more than bonds hold: is unit right?"
+        )
+
+
+def _dipoles(
+    tree: Mapping[str, Any], species: Mapping[str, Species], file: Path
+) -> dict[str, NDArray[np.float64]]:
+    found = {}
+    for name, moment in dict(tree.get("dipoles") or {}).items():
+        try:
+            found[str(name)] = np.array([float(x) for x in moment]).reshape(3)
+        except (TypeError, ValueError):
+            raise FileFormatError(f"{file}: the dipole of {name} is not three numbers in Debye.") from None
+        if str(name) not in species:
+            raise FileFormatError(f"{file}: there is a dipole of {name}, and no such species: add it.")
+    return found
+
+
+def _densities(
+    tree: Mapping[str, Any], species: Mapping[str, Species], file: Path
+) -> dict[str, NDArray[np.float64]]:
+    if not tree.get("density_file"):
+        return {}
+    from atomml.checkpoint import load_state
+
+    arrays = load_state(file.parent / str(tree["density_file"])).arrays
+    return {name: np.asarray(dm) for name, dm in arrays.items() if name in species}
 
 
 def _tree(file: Path) -> dict[str, Any]:

@@ -34,7 +34,7 @@ class ScfRun:
         seconds: Wall time, the guess included.
         guess: What it was started from.
         homo, lumo: Hartree.
-        density: ``(n, n)``.
+        density: ``(n, n)``, or ``(2, n, n)`` with spin.
     """
 
     energy: float
@@ -79,7 +79,7 @@ def commutator(field_: Any, density: Array) -> float:
     fock = np.asarray(field_.get_fock(dm=density))
     error = fock @ density @ overlap
     root = np.linalg.inv(np.real(sqrtm(overlap)))
-    return float(np.abs(root @ (error - error.T) @ root).max())
+    return float(np.abs(root @ (error - np.swapaxes(error, -1, -2)) @ root).max())
 
 
 def run_scf(
@@ -91,7 +91,7 @@ def run_scf(
     default: a bad guess costs that one build, a good one nothing, for the SCF goes on with it.
 
     Args:
-        field_: PySCF's mean field, closed shells.
+        field_: PySCF's mean field.
         density: The guess; None for the default.
         guess: What to call it.
         check: Whether to look at the guess first.
@@ -108,8 +108,7 @@ def run_scf(
     if not field_.converged and density is not None:
         density, guess = None, f"default ({guess} did not converge)"
         field_.kernel(dm0=None)
-    occupied = field_.mol.nelectron // 2
-    levels = field_.mo_energy
+    levels, occupied = np.asarray(field_.mo_energy), np.asarray(field_.mo_occ) > 0
     return ScfRun(
         energy=float(field_.e_tot),
         converged=bool(field_.converged),
@@ -117,7 +116,7 @@ def run_scf(
         fock_builds=potential.count + builds,
         seconds=time.perf_counter() - started + spent,
         guess=guess,
-        homo=float(levels[occupied - 1]),
-        lumo=float(levels[occupied]) if len(levels) > occupied else float("inf"),
+        homo=float(levels[occupied].max()),
+        lumo=float(levels[~occupied].min()) if (~occupied).any() else float("inf"),
         density=np.asarray(field_.make_rdm1(), dtype=np.float64),
     )

@@ -25,6 +25,7 @@ class SpinDensities:
         up_up, up_down, down_down: Products of their gradients.
         tau_up, tau_down: Kinetic-energy densities, half the sum of squared gradients of occupied orbitals.
         counts: ``(n_points,)`` whether the point counts.
+        closed: Whether both spins are known to be the same: much need not be computed twice then.
     """
 
     up: Tensor
@@ -35,6 +36,7 @@ class SpinDensities:
     tau_up: Tensor
     tau_down: Tensor
     counts: Tensor
+    closed: bool = False
 
     @classmethod
     def of(cls, rho: Tensor) -> SpinDensities:
@@ -42,7 +44,9 @@ class SpinDensities:
 
         Variables are the density, its gradient (3) and the kinetic-energy density, as many as there are.
         """
-        up, down = (rho[0], rho[1]) if rho.ndim == 3 else (0.5 * rho, 0.5 * rho)
+        if rho.ndim == 2:
+            return cls._of_closed(0.5 * rho)
+        up, down = rho[0], rho[1]
         counts = up[0] + down[0] > LEAST_DENSITY
         zero = torch.zeros_like(up[0])
         products = [zero, zero, zero]
@@ -59,6 +63,23 @@ class SpinDensities:
             taus[1].clamp(min=_TINY),
             counts,
         )
+
+    @classmethod
+    def _of_closed(cls, rho: Tensor) -> SpinDensities:
+        """From the variables of one of two spins that are the same."""
+        zero = torch.zeros_like(rho[0])
+        density = rho[0].clamp(min=_TINY)
+        square = ((rho[1:4] ** 2).sum(dim=0) if len(rho) >= 4 else zero).clamp(min=_TINY_SQUARE)
+        tau = (rho[4] if len(rho) >= 5 else zero).clamp(min=_TINY)
+        counts = 2 * rho[0] > LEAST_DENSITY
+        return cls(density, density, square, square, square, tau, tau, counts, closed=True)
+
+    def spin_power(self, power: float) -> Tensor:
+        """``((1 + z)^power + (1 - z)^power) / 2`` of the polarisation; a scalar 1 for closed shells."""
+        if self.closed:
+            return self.up.new_ones(())
+        zeta = self.polarisation
+        return 0.5 * ((1 + zeta) ** power + (1 - zeta) ** power)
 
     @property
     def total(self) -> Tensor:
@@ -78,6 +99,8 @@ class SpinDensities:
     @property
     def polarisation(self) -> Tensor:
         """``(up - down) / total``, kept off its ends by rounding."""
+        if self.closed:
+            return self.up.new_zeros(())
         return ((self.up - self.down) / self.total).clamp(-1 + 1e-14, 1 - 1e-14)
 
     @property

@@ -36,6 +36,8 @@ def reduced_square(n: Tensor, square: Tensor) -> Tensor:
 
 def spin_scaled(d: SpinDensities, enhanced: object) -> Tensor:
     """``(E[2 up] + E[2 down]) / 2``: exact for exchange. ``enhanced(n, square, tau)`` is of one such gas."""
+    if d.closed:
+        return enhanced(2 * d.up, 4 * d.up_up, 2 * d.tau_up)  # type: ignore[operator]
     parts = [
         enhanced(2 * n, 4 * square, 2 * tau)  # type: ignore[operator]
         for n, square, tau in ((d.up, d.up_up, d.tau_up), (d.down, d.down_down, d.tau_down))
@@ -59,7 +61,7 @@ def pbe_correlation(d: SpinDensities) -> Tensor:
     """The same, eqs. 3, 7 and 8; Hartree/bohr³."""
     n, zeta, radius = d.total, d.polarisation, d.radius
     uniform = pw92(radius, zeta)
-    phi = 0.5 * ((1 + zeta) ** (2 / 3) + (1 - zeta) ** (2 / 3))
+    phi = d.spin_power(2 / 3)
     cube = _GAMMA * phi**3
     screening = 4 * (3 * math.pi**2 * n) ** (1 / 3) / math.pi
     t2 = d.square / (4 * phi**2 * screening * n**2)
@@ -72,11 +74,12 @@ def b88(d: SpinDensities) -> Tensor:
     """Becke, Phys. Rev. A 38, 3098 (1988), eq. 8, with the uniform gas; Hartree/bohr³."""
     factor, beta = -0.75 * (3 / math.pi) ** (1 / 3) * 2 ** (1 / 3), 0.0042
     total = torch.zeros_like(d.up)
-    for n, square in ((d.up, d.up_up), (d.down, d.down_down)):
+    spins = ((d.up, d.up_up),) if d.closed else ((d.up, d.up_up), (d.down, d.down_down))
+    for n, square in spins:
         power = n ** (4 / 3)
         x = torch.sqrt(square) / power
         total = total + factor * power - beta * power * x**2 / (1 + 6 * beta * x * torch.asinh(x))
-    return total
+    return 2 * total if d.closed else total
 
 
 def lyp(d: SpinDensities) -> Tensor:

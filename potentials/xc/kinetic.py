@@ -65,9 +65,7 @@ def r2scan_correlation(d: SpinDensities) -> Tensor:
     """Correlation, Hartree/bohr³."""
     n, zeta, radius = d.total, d.polarisation, d.radius
     p = reduced_square(n, d.square)
-    phi = 0.5 * ((1 + zeta) ** (2 / 3) + (1 - zeta) ** (2 / 3))
-    ds = 0.5 * ((1 + zeta) ** (5 / 3) + (1 - zeta) ** (5 / 3))
-    dx = 0.5 * ((1 + zeta) ** (4 / 3) + (1 - zeta) ** (4 / 3))
+    phi, ds, dx = d.spin_power(2 / 3), d.spin_power(5 / 3), d.spin_power(4 / 3)
     weizsaecker = d.square / (8 * n)
     uniform = 0.3 * (3 * math.pi**2) ** (2 / 3) * n ** (5 / 3) * ds
     alpha = (d.tau - weizsaecker) / (uniform + _ETA * weizsaecker)

@@ -102,9 +102,8 @@ class LearnedFunctional(DensityFunctional):
         return uniform_exchange(n) * (1 + _KAPPA * y / (1 + y))
 
     def _correlation(self, d: SpinDensities) -> Tensor:
-        zeta2 = d.polarisation**2
-        spin = 0.5 * ((1 + d.polarisation) ** (5 / 3) + (1 - d.polarisation) ** (5 / 3))
-        uniform = 0.3 * (3 * math.pi**2) ** (2 / 3) * d.total ** (5 / 3) * spin
+        zeta2 = (d.polarisation**2).expand_as(d.up)
+        uniform = 0.3 * (3 * math.pi**2) ** (2 / 3) * d.total ** (5 / 3) * d.spin_power(5 / 3)
         s2 = reduced_square(d.total, d.square)
         kinetic = _bounded(d.total, d.square, d.tau, uniform)
         dense = 1 / (1 + d.radius)

@@ -18,6 +18,8 @@ _CURVATURE = 4 / (9 * (2 ** (1 / 3) - 1))
 def slater(d: SpinDensities) -> Tensor:
     """Exchange of the uniform gas, Hartree/bohr³, by spin scaling."""
     factor = -0.75 * (3 / math.pi) ** (1 / 3) * 2 ** (1 / 3)
+    if d.closed:
+        return 2 * factor * d.up ** (4 / 3)
     return factor * (d.up ** (4 / 3) + d.down ** (4 / 3))
 
 
@@ -58,15 +60,27 @@ def _interpolated(parts: tuple[Tensor, Tensor, Tensor], zeta: Tensor, curvature:
 
 
 def pw92(radius: Tensor, zeta: Tensor, *, printed: bool = False) -> Tensor:
-    """Correlation energy per electron of the uniform gas, Hartree; ``printed`` takes the paper's digits."""
+    """Correlation energy per electron of the uniform gas, Hartree; ``printed`` takes the paper's digits.
+
+    A scalar 0 for ``zeta`` says that nothing is polarised anywhere.
+    """
+    if _unpolarised(zeta):
+        return _pw92_part(radius, 0, printed)[0]
     parts = tuple(_pw92_part(radius, k, printed)[0] for k in range(3))
     return _interpolated(parts, zeta, 1.709921 if printed else _CURVATURE)  # type: ignore[arg-type]
 
 
 def pw92_slope(radius: Tensor, zeta: Tensor) -> Tensor:
     """Derivative of :func:`pw92` in the radius."""
+    if _unpolarised(zeta):
+        return _pw92_part(radius, 0, False)[1]
     parts = tuple(_pw92_part(radius, k, False)[1] for k in range(3))
     return _interpolated(parts, zeta, _CURVATURE)  # type: ignore[arg-type]
+
+
+def _unpolarised(zeta: Tensor) -> bool:
+    """Whether this is the polarisation of closed shells, which is one number."""
+    return zeta.ndim == 0 and not zeta.requires_grad and float(zeta) == 0
 
 
 def _vwn_part(radius: Tensor, a: float, b: float, c: float, x0: float) -> Tensor:
@@ -84,6 +98,8 @@ def vwn5(d: SpinDensities) -> Tensor:
     """VWN's fit to Monte-Carlo energies, Hartree/bohr³ (functional V)."""
     r = d.radius
     plain = _vwn_part(r, 0.0310907, 3.72744, 12.9352, -0.10498)
+    if d.closed:
+        return d.total * plain
     full = _vwn_part(r, 0.01554535, 7.06042, 18.0578, -0.32500)
     stiffness = _vwn_part(r, -1 / (6 * math.pi**2), 1.13107, 13.0045, -0.0047584)
     return d.total * _interpolated((plain, full, -stiffness), d.polarisation, _CURVATURE)
@@ -93,6 +109,8 @@ def vwn_rpa(d: SpinDensities) -> Tensor:
     """VWN's fit to the random-phase approximation, Hartree/bohr³: what Gaussian's B3LYP holds."""
     r = d.radius
     plain = _vwn_part(r, 0.0310907, 13.0720, 42.7198, -0.409286)
+    if d.closed:
+        return d.total * plain
     full = _vwn_part(r, 0.01554535, 20.1231, 101.578, -0.743294)
     f = spin_function(d.polarisation)
     return d.total * (plain * (1 - f) + full * f)

@@ -272,7 +272,7 @@ def test_charges_that_are_no_whole_numbers_are_refused() -> None:
         ("nonsense/sto-3g", OptionError, "no functional 'nonsense'"),
         ("b2plyp/sto-3g", OptionError, "no functional"),
         ("wb97x-d3/sto-3g", OptionError, "no functional"),
-        ("ccsd(t)/sto-3g", OptionError, "beyond MP2"),
+        ("mp3/sto-3g", OptionError, "no mean field"),
         ("pbe/nonsense", InputError, "no basis set nonsense"),
         ("missing.safetensors", ModelError, "no model file"),
     ],

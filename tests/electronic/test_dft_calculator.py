@@ -11,7 +11,7 @@ from ase import Atoms, units
 from ase.build import molecule
 from ase.md.verlet import VelocityVerlet
 
-from atomml.electronic.dft_calculator import GUESSES, DFTCalculator, extrapolated
+from atomml.electronic.dft_calculator import GUESSES, AtomMLDFT, extrapolated
 from atomml.errors import OptionError, StructureError
 
 pytest.importorskip("pyscf")
@@ -24,7 +24,7 @@ def test_the_guess_changes_what_it_takes_and_nothing_else(trained: Path, waters:
     energies, cycles = {}, {}
     for guess in GUESSES:
         atoms = waters(1)[0]
-        atoms.calc = DFTCalculator(trained, guess=guess)
+        atoms.calc = AtomMLDFT(trained, guess=guess)
         VelocityVerlet(atoms, 0.5 * units.fs).run(12)
         energies[guess] = [run.energy for run in atoms.calc.runs]
         cycles[guess] = float(np.mean([run.cycles for run in atoms.calc.runs[4:]]))
@@ -37,13 +37,13 @@ def test_the_guess_changes_what_it_takes_and_nothing_else(trained: Path, waters:
 def test_forces_are_the_slope_of_the_energy(trained: Path, waters: Waters) -> None:
     """Central differences of 1e-3 Å: truncation about 1e-5 eV/Å, the SCF's rounding less."""
     atoms = waters(2)[1]
-    atoms.calc = DFTCalculator(trained)
+    atoms.calc = AtomMLDFT(trained)
     force = atoms.get_forces()[1, 2]
     energies = []
     for sign in (1, -1):
         moved = atoms.copy()
         moved.positions[1, 2] += sign * 1e-3
-        moved.calc = DFTCalculator(trained)
+        moved.calc = AtomMLDFT(trained)
         energies.append(moved.get_potential_energy())
     assert force == pytest.approx(-(energies[0] - energies[1]) / 2e-3, abs=2e-4)
 
@@ -74,16 +74,16 @@ def test_extrapolated_densities_are_densities() -> None:
 
 def test_what_cannot_be_is_refused(trained: Path) -> None:
     with pytest.raises(OptionError, match="predictor"):
-        DFTCalculator("pbe/sto-3g", guess="model")
+        AtomMLDFT("pbe/sto-3g", guess="model")
     with pytest.raises(OptionError, match="guess"):
-        DFTCalculator("pbe/sto-3g", guess="core")
+        AtomMLDFT("pbe/sto-3g", guess="core")
     atoms = molecule("NH3")
-    atoms.calc = DFTCalculator(trained)
+    atoms.calc = AtomMLDFT(trained)
     with pytest.raises(Exception, match="N, an element"):
         atoms.get_potential_energy()
     from ase.build import bulk
 
     crystal = bulk("Si")
-    crystal.calc = DFTCalculator("pbe/sto-3g")
+    crystal.calc = AtomMLDFT("pbe/sto-3g")
     with pytest.raises(StructureError, match="periodic"):
         crystal.get_potential_energy()

@@ -19,7 +19,8 @@ from atomml.errors import CheckpointError, FileFormatError, OptionError
 from atomml.potentials.xc.files import load_functional, save_functional
 from atomml.potentials.xc.learned import LearnedFunctional
 from atomml.workflows.dft_energy import dft_energy, dft_optimize
-from atomml.workflows.functional_training import evaluate_functional, train_functional
+from atomml.workflows.functional_evaluation import evaluate_functional
+from atomml.workflows.functional_training import train_functional
 
 pytest.importorskip("pyscf")
 
@@ -150,7 +151,7 @@ def test_files_of_reactions_are_refused_in_one_sentence(
 
 def test_units_and_zero_points_are_taken_off(reactions: Writer) -> None:
     row = {"species": {"H": 1}, "energy": 627.5094740631, "zero_point": 62.75094740631}
-    _, (found,) = read_reactions(reactions("kcal", (0.7,), unit="kcal/mol", reactions=[row]))
+    (found,) = read_reactions(reactions("kcal", (0.7,), unit="kcal/mol", reactions=[row])).reactions
     assert found.energy == pytest.approx(0.9, abs=1e-12)
 
 

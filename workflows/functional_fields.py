@@ -1,0 +1,102 @@
+"""Self-consistent energies of many species by one functional, and the errors of reactions made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from atomml.electronic.scf_settings import ScfSettings, scf_settings
+from atomml.options import option
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from atomml.electronic.functional import Functional
+    from atomml.electronic.reactions import Reaction, Species
+
+__all__ = ["KCAL", "Fields", "SelfConsistent", "errors_of", "mean_error", "reaction_row"]
+
+KCAL = 627.5094740631
+"""kcal/mol in a Hartree."""
+
+
+@dataclass(frozen=True)
+class SelfConsistent(ScfSettings):
+    """Options of whatever converges many species."""
+
+    basis: str = option("def2-svp", "basis set, as PySCF names it")
+
+
+class Fields:
+    """Converges species by a functional, each from its last density; nothing but those is remembered.
+
+    Args:
+        functional: The functional.
+        species: By name.
+        options: Basis, grid and convergence.
+    """
+
+    def __init__(
+        self, functional: Functional, species: Mapping[str, Species], options: SelfConsistent
+    ) -> None:
+        from atomml.electronic.mean_field import MeanFieldLevel
+
+        self.level = MeanFieldLevel(functional, options.basis.lower(), scf_settings(options))
+        self.species, self.options = species, options
+        self.densities: dict[str, np.ndarray[Any, Any]] = {}
+        self.failed: set[str] = set()
+
+    def __call__(self, name: str) -> Any | None:
+        """The converged field of a species; None where the SCF does not converge."""
+        import numpy as np
+
+        from atomml.electronic.mean_field import quiet
+        from atomml.errors import LabelError
+
+        with quiet():
+            start = self.level.mean_field(self.species[name].atoms)
+            try:
+                found, _ = self.level.converge(start, self.densities.get(name))
+            except LabelError:
+                self.failed.add(name)
+                self.densities.pop(name, None)
+                return None
+        self.failed.discard(name)
+        self.densities[name] = np.asarray(found.make_rdm1())
+        return found
+
+
+def errors_of(fields: Fields, reactions: Sequence[Reaction]) -> list[float | None]:
+    """Error of each reaction energy, kcal/mol; None where a species does not converge."""
+    energies: dict[str, float | None] = {}
+    for reaction in reactions:
+        for name in reaction.species:
+            if name not in energies:
+                found = fields(name)
+                energies[name] = None if found is None else float(found.e_tot)
+    errors: list[float | None] = []
+    for reaction in reactions:
+        parts = [(coefficient, energies[name]) for name, coefficient in reaction.species.items()]
+        if any(energy is None for _, energy in parts):
+            errors.append(None)
+            continue
+        total = sum(coefficient * (energy or 0.0) for coefficient, energy in parts)
+        errors.append(KCAL * (total - reaction.energy))
+    return errors
+
+
+def reaction_row(reaction: Reaction, error: float | None) -> dict[str, Any]:
+    """A line of a table of reactions."""
+    reference = KCAL * reaction.energy
+    return {
+        "reaction": reaction.name,
+        "reference_kcal_per_mol": reference,
+        "error_kcal_per_mol": error,
+    }
+
+
+def mean_error(errors: Sequence[float | None]) -> float | None:
+    """Mean absolute error of those that there are."""
+    known = [abs(error) for error in errors if error is not None]
+    return sum(known) / len(known) if known else None
