@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from atomml.base_model import ModelInfo
+if TYPE_CHECKING:
+    from atomml.base_model import ModelInfo
 
 __all__ = ["ancestors", "card_lines", "training_record"]
 
