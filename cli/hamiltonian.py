@@ -136,7 +136,7 @@ def _with_model(
     parser.add_argument("--model", default=argparse.SUPPRESS, metavar="FILE", help="checkpoint of a training")
     command, needs = (
         f"hamiltonian {name}",
-        "something to read, and a predictor: name its checkpoint with --model",
+        "files to read (name files), and a checkpoint with --model",
     )
     found, given, values = parse_needed(command, parser, options, argv, ("structures", "model"), needs)
     refuse_resume(found, command)

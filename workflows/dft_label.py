@@ -85,6 +85,7 @@ def dft_label(
         InputError: A molecule or option that is wrong, or a file that is there.
         RunFailedError: Nothing could be labelled.
     """
+    from atomml.data.label import engine_of
     from atomml.workflows.data_label import label_data
     from atomml.workflows.inputs import all_structures, with_charge
 
@@ -100,6 +101,9 @@ def dft_label(
     names = _names(molecules)
     for one in given:
         one.atoms.info = {key: int(one.atoms.info.get(key) or 0) for key in ("charge", "spin")}
+    engine = engine_of(settings.method)
+    for one in given:
+        engine.check(one.atoms, one.label)
     facts: dict[str, Any] = {"structures": [one.label for one in given], "to": str(to)}
     with open_with_options(out, "dft label", settings, overwrite=overwrite, resume=resume, **facts) as run:
         everything = [free_atom(symbol) for symbol in symbols] + molecules
