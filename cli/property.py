@@ -33,6 +33,7 @@ def run_train(name: str, argv: Sequence[str]) -> int:
     """``atomml property train F --target S_p --family cgcnn``."""
     from atomml.workflows.property_training import PropertyTrainOptions
 
+    _refuse_twice(argv)
     parser = Parser("atomml property train", "Train a model of one or several properties.")
     files = parser.add_argument_group("files and folder")
     files.add_argument("train", nargs="*", metavar="FILE", help="labelled structures to train on")
@@ -77,7 +78,7 @@ def run_study(name: str, argv: Sequence[str]) -> int:
     from atomml.workflows.property_study import PropertyStudyOptions, study_property
 
     parser = Parser(
-        "atomml property study", "Families of models on the same folds: table, plots, importances."
+        "atomml property study", "Families side by side on the same folds, with importances."
     )
     parser.add_argument("structures", nargs="*", metavar="FILE", help="labelled structures")
     found, values = parse_group("property study", parser, PropertyStudyOptions, argv, ("structures",))
@@ -133,6 +134,13 @@ def _with_model(
         raise OptionError(f"atomml property {name} needs a model: name its checkpoint with --model.")
     _refuse_dry_run(found)
     return given, values, found
+
+
+def _refuse_twice(argv: Sequence[str]) -> None:
+    """A flag that is given twice counts once; of targets the first would be lost in silence."""
+    for flag in ("--target", "--family", "--descriptors", "--classes"):
+        if sum(word == flag or word.startswith(f"{flag}=") for word in argv) > 1:
+            raise OptionError(f"{flag} is given twice: write its values once, with commas between.")
 
 
 def _refuse_dry_run(found: argparse.Namespace) -> None:

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
 import torch
 from torch import Tensor
 
-__all__ = ["N_BINS", "binned_elements", "element_bins"]
+from atomml.errors import ModelError
+
+__all__ = ["N_BINS", "check_binned", "element_bins"]
 
 N_BINS = 92
 """Width of the input of an atom."""
@@ -32,6 +35,12 @@ def element_bins() -> Tensor:
     return _table().clone()
 
 
-def binned_elements() -> tuple[int, ...]:
-    """Atomic numbers that the table knows: 1 to 100."""
-    return tuple(range(1, len(_table())))
+def check_binned(numbers: Sequence[int], where: str) -> None:
+    """Refuse elements that the table does not know.
+
+    Raises:
+        ModelError: Names the first of them, and ``where`` it is.
+    """
+    beyond = [z for z in numbers if not 1 <= z < len(_table())]
+    if beyond:
+        raise ModelError(f"{where}: there is no input for element Z={beyond[0]}: the table ends at fermium.")

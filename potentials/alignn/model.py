@@ -21,7 +21,7 @@ from atomml.errors import ModelError
 from atomml.graph.atom_graph import AtomGraph
 from atomml.nn.segment import segment_sum
 from atomml.potentials.alignn.convolution import EdgeGatedConvolution, LineGraphConvolution, NormedLayer
-from atomml.property.element_bins import N_BINS, binned_elements, element_bins
+from atomml.property.element_bins import N_BINS, check_binned, element_bins
 from atomml.property.nearest import nearest_graph
 from atomml.property.property_model import PropertyInput, PropertyModel, PropertyOutputs, property_info
 from atomml.property.targets import Target
@@ -116,9 +116,7 @@ class ALIGNN(PropertyModel):
             config = ALIGNNConfig(**shape)
         except TypeError as error:
             raise ModelError(f"An ALIGNN has no such setting ({error}): see ALIGNNConfig.") from None
-        unknown = sorted(set(elements) - set(binned_elements()))
-        if unknown:
-            raise ModelError(f"ALIGNN has no input for element Z={unknown[0]}: its table ends at fermium.")
+        check_binned(elements, "ALIGNN")
         info = property_info(
             name,
             "alignn",
@@ -131,6 +129,7 @@ class ALIGNN(PropertyModel):
 
     def input_of(self, atoms: Atoms, where: str = "structure") -> PropertyInput:
         """The graph of the shells of nearest neighbours, with its bond graph."""
+        check_binned(atoms.numbers.tolist(), where)
         c = self.config
         return PropertyInput(nearest_graph(atoms, c.neighbours, c.cutoff, where, angles=True))
 

@@ -20,7 +20,7 @@ from atomml.errors import ModelError
 from atomml.graph.atom_graph import AtomGraph
 from atomml.nn.batch_norm import BatchNorm
 from atomml.nn.segment import gather, segment_sum
-from atomml.property.element_bins import N_BINS, binned_elements, element_bins
+from atomml.property.element_bins import N_BINS, check_binned, element_bins
 from atomml.property.nearest import nearest_graph, shell_weights
 from atomml.property.property_model import PropertyInput, PropertyModel, PropertyOutputs, property_info
 from atomml.property.targets import Target
@@ -147,6 +147,7 @@ class CGCNN(PropertyModel):
 
     def input_of(self, atoms: Atoms, where: str = "structure") -> PropertyInput:
         """The graph of the shells of nearest neighbours."""
+        check_binned(atoms.numbers.tolist(), where)
         return PropertyInput(nearest_graph(atoms, self.config.neighbours, self.config.cutoff, where))
 
     def outputs(self, given: PropertyInput) -> PropertyOutputs:
@@ -186,14 +187,3 @@ class CGCNN(PropertyModel):
         waves = torch.exp(-(((length[:, None] - self.centres) / self.config.step) ** 2)).to(self.dtype)
         whole = bool((weights == 1.0).all())
         return Bonds(centre, neighbour, waves, None if whole else weights)
-
-
-def check_binned(elements: Sequence[int], name: str) -> None:
-    """Refuse elements that the table of inputs does not know.
-
-    Raises:
-        ModelError: Names the first of them.
-    """
-    unknown = sorted(set(elements) - set(binned_elements()))
-    if unknown:
-        raise ModelError(f"{name} has no input for element Z={unknown[0]}: its table ends at fermium.")
