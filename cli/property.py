@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from atomml.cli.parsing import Parser
@@ -50,7 +50,11 @@ def run_train(name: str, argv: Sequence[str]) -> int:
     _refuse_dry_run(found)
     from atomml.workflows.property_training import train_property
 
-    return call_shown("property train", found, train_property, resume=found.resume, **given, **values)
+    results: list[Any] = []
+    kept = _keeping(train_property, results)
+    code = call_shown("property train", found, kept, resume=found.resume, **given, **values)
+    _say_scores(found, {f"{name} set": scores for name, scores in results[0].scores.items()})
+    return code
 
 
 def run_predict(name: str, argv: Sequence[str]) -> int:
@@ -70,26 +74,32 @@ def run_evaluate(name: str, argv: Sequence[str]) -> int:
     given, values, found = _with_model("evaluate", parser, PropertyEvaluateOptions, argv)
     refuse_resume(found, "property evaluate")
     data = given.pop("structures")
-    return call_shown("property evaluate", found, evaluate_property, data=data, **given, **values)
+    results: list[Any] = []
+    code = call_shown(
+        "property evaluate", found, _keeping(evaluate_property, results), data=data, **given, **values
+    )
+    shown = {"all structures": results[0].scores, "without training structures": results[0].scores_new}
+    _say_scores(found, shown | {"outside the domain": results[0].scores_outside})
+    return code
 
 
 def run_study(name: str, argv: Sequence[str]) -> int:
     """``atomml property study F --target S_p:abs``."""
     from atomml.workflows.property_study import PropertyStudyOptions, study_property
 
-    parser = Parser(
-        "atomml property study", "Families side by side on the same folds, with importances."
-    )
+    parser = Parser("atomml property study", "Families side by side on the same folds, with importances.")
     parser.add_argument("structures", nargs="*", metavar="FILE", help="labelled structures")
     found, values = parse_group("property study", parser, PropertyStudyOptions, argv, ("structures",))
     given = named(found, "property study", ("structures",))
     if not given.get("structures"):
         raise OptionError("atomml property study needs labelled structures: name files.")
     _refuse_dry_run(found)
-    data = given.pop("structures")
-    return call_shown(
-        "property study", found, study_property, data=data, resume=found.resume, **given, **values
-    )
+    data, results = given.pop("structures"), list[Any]()
+    kept = _keeping(study_property, results)
+    code = call_shown("property study", found, kept, data=data, resume=found.resume, **given, **values)
+    for scheme, models in results[0].table.items():
+        _say_scores(found, {f"{scheme} folds, {model}": scores for model, scores in models.items()})
+    return code
 
 
 def run_cards(name: str, argv: Sequence[str]) -> int:
@@ -134,6 +144,36 @@ def _with_model(
         raise OptionError(f"atomml property {name} needs a model: name its checkpoint with --model.")
     _refuse_dry_run(found)
     return given, values, found
+
+
+def _keeping(function: Any, kept: list[Any]) -> Any:
+    """The workflow, whose result is kept beside being given back."""
+
+    def call(**given: Any) -> Any:
+        """Call it."""
+        kept.append(function(**given))
+        return kept[-1]
+
+    return call
+
+
+def _say_scores(found: argparse.Namespace, tables: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print errors with their 95% intervals, a table for each set that has some."""
+    from atomml.cli.display import say, table
+    from atomml.property.card import interval_text
+
+    if found.json or found.quiet:
+        return
+    for title, scores in tables.items():
+        if not scores:
+            continue
+        names = list(dict.fromkeys(name for one in scores.values() for name in one if name != "n"))
+        rows = [
+            [key, str(one["n"]), *(interval_text(one.get(name)) for name in names)]
+            for key, one in scores.items()
+        ]
+        say(f"{title}, with 95% intervals")
+        say(table(["target", "n", *names], rows).rstrip("\n"))
 
 
 def _refuse_twice(argv: Sequence[str]) -> None:

@@ -174,7 +174,9 @@ def label_table(path: str | Path) -> dict[str, dict[str, str]]:
         if not row or not any(row):
             continue
         if len(row) != len(header):
-            raise FileFormatError(f"{path}, line {number} has {len(row)} cells, and the header {len(header)}.")
+            raise FileFormatError(
+                f"{path}, line {number} has {len(row)} cells, and the header {len(header)}."
+            )
         if row[0].strip() in found:
             raise FileFormatError(f"{path}, line {number} names {row[0].strip()} a second time.")
         found[row[0].strip()] = dict(zip(header[1:], row[1:], strict=True))
@@ -199,6 +201,8 @@ def with_classes(targets: Sequence[Target], names: Sequence[str], data: Labelled
         if len(classes) < 2:
             raise StructureError(f"{target.name} has {len(classes)} class in the data: two are needed.")
         if len(classes) > 100:
-            raise StructureError(f"{target.name} has {len(classes)} classes: is it a number? Leave --classes out.")
+            raise StructureError(
+                f"{target.name} has {len(classes)} classes: is it a number? Leave --classes out."
+            )
         made.append(replace(target, classes=tuple(classes)))
     return made

@@ -72,7 +72,11 @@ class Parts:
 
 
 def deal(
-    data: LabelledSet, valid: LabelledSet | None, valid_fraction: float, calibration_fraction: float, seed: int
+    data: LabelledSet,
+    valid: LabelledSet | None,
+    valid_fraction: float,
+    calibration_fraction: float,
+    seed: int,
 ) -> Parts:
     """Hold parts out at random: to choose weights by, unless ``valid`` is given, and to calibrate with.
 
@@ -187,7 +191,9 @@ class EnsembleFit:
 
     def _rows(self, model: PropertyModel, data: LabelledSet) -> Floats:
         found = [one.row for one in self.inputs.fill(model, data)]
-        return np.concatenate([row.numpy() for row in found if row is not None]) if found else np.empty((0, 0))
+        return (
+            np.concatenate([row.numpy() for row in found if row is not None]) if found else np.empty((0, 0))
+        )
 
     def _member(self, family: str, seed: int, folder: Path, resume: bool) -> PropertyModel:
         model = self._fresh(family, seed)
@@ -254,9 +260,7 @@ class EnsembleFit:
             for part in (self.parts.train, self.parts.valid)
         ]
         assert sets[0] is not None
-        growing = Boosting(
-            model, sets[0], sets[1], settings, folder, self.hooks.event, self._identity(model)
-        )
+        growing = Boosting(model, sets[0], sets[1], settings, folder, self.hooks.event, self._identity(model))
         growing.run(resume=resume)
         self.steps.append(sum(growing.rounds))
         grown: PropertyModel = model
@@ -274,7 +278,10 @@ class EnsembleFit:
         plain = PropertyEnsemble(info, members)
         found = self.answers(plain, self.parts.valid)
         labels = self.parts.valid.encoded(self.targets)
-        columns = [_between(found.members[k], labels[:, k], target, families) for k, target in enumerate(self.targets)]
+        columns = [
+            _between(found.members[k], labels[:, k], target, families)
+            for k, target in enumerate(self.targets)
+        ]
         each = self.options.ensemble
         return [
             [float(column[number // each]) / each for column in columns] for number in range(len(members))

@@ -113,7 +113,9 @@ class Study:
 
     def _scheme(self, scheme: str) -> _Found:
         n = len(self.data)
-        found = _Found({}, {}, {k: [] for k in range(len(self.targets))}, dict.fromkeys(range(len(self.targets)), 0))
+        found = _Found(
+            {}, {}, {k: [] for k in range(len(self.targets))}, dict.fromkeys(range(len(self.targets)), 0)
+        )
         for model in self.models:
             for k, target in enumerate(self.targets):
                 shape = (n, target.width) if target.classes else (n,)

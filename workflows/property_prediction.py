@@ -95,7 +95,10 @@ def predict_property(
     ensemble = load_property_model(model, settings.device)
     sources = sources_of(structures)
     names = [source if isinstance(source, str) else "structure" for source in sources]
-    facts = {"structures": names, "model": str(model) if isinstance(model, str | Path) else ensemble.info.name}
+    facts = {
+        "structures": names,
+        "model": str(model) if isinstance(model, str | Path) else ensemble.info.name,
+    }
     with open_with_options(
         out, "property predict", settings, resume=resume, overwrite=overwrite, **facts
     ) as run:

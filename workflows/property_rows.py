@@ -51,7 +51,9 @@ def answer_rows(ensemble: PropertyEnsemble, answers: Answers) -> list[dict[str, 
                 best = int(p.argmax())
                 row[target.name] = target.classes[best]
                 row[f"{target.name}_probability"] = float(p[best])
-                inside = [] if held is None else [c for c, yes in zip(target.classes, held[i], strict=True) if yes]
+                inside = (
+                    [] if held is None else [c for c, yes in zip(target.classes, held[i], strict=True) if yes]
+                )
                 row[f"{target.name}_classes_90"] = " ".join(inside) or None
         else:
             column = target_column(target)

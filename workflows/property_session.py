@@ -83,7 +83,11 @@ class PropertySession:
         for one in (train, valid, self.test):
             if one is not None:
                 one.encoded(self.targets)
-        self.sources = [*train.sources, *(valid.sources if valid else []), *(self.test.sources if self.test else [])]
+        self.sources = [
+            *train.sources,
+            *(valid.sources if valid else []),
+            *(self.test.sources if self.test else []),
+        ]
 
     def _read(self, paths: tuple[str, ...]) -> LabelledSet | None:
         if not paths:
@@ -108,7 +112,9 @@ class PropertySession:
         assert run is not None
         fit = self._fit(run)
         ready = time.perf_counter()
-        ensemble = fit.run(self.options.name or f"property-{'-'.join(self.options.family)}", resume=run.resumed)
+        ensemble = fit.run(
+            self.options.name or f"property-{'-'.join(self.options.family)}", resume=run.resumed
+        )
         trained = time.perf_counter()
         run.event("fitted", seconds=trained - ready)
         scores, duplicates = self._judged(ensemble, fit.inputs)
@@ -212,7 +218,11 @@ class PropertySession:
         )
 
     def _write_tables(
-        self, run: RunFolder, ensemble: PropertyEnsemble, inputs: InputStore, duplicates: list[tuple[str, str]]
+        self,
+        run: RunFolder,
+        ensemble: PropertyEnsemble,
+        inputs: InputStore,
+        duplicates: list[tuple[str, str]],
     ) -> None:
         """Labels against answers of the sets that chose nothing; importances; duplicates."""
         from atomml.files import write_table

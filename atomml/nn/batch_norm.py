@@ -28,7 +28,14 @@ class BatchNorm(nn.BatchNorm1d):
             if learning and self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)
             return F.batch_norm(
-                x, self.running_mean, self.running_var, self.weight, self.bias, learning, self.momentum, self.eps
+                x,
+                self.running_mean,
+                self.running_var,
+                self.weight,
+                self.bias,
+                learning,
+                self.momentum,
+                self.eps,
             )
         return self._weighted(x, weights)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from atomml.property.ensemble import PropertyEnsemble, load_property_model
 
-__all__ = ["card_of", "card_text", "limits_of"]
+__all__ = ["card_of", "card_text", "interval_text", "limits_of"]
 
 
 def card_of(model: str | Path | PropertyEnsemble) -> dict[str, Any]:
@@ -87,7 +87,7 @@ def _score_table(scores: Mapping[str, Mapping[str, Any]]) -> list[str]:
     names = list(dict.fromkeys(name for one in scores.values() for name in one if name != "n"))
     head = ["target", "structures", *(name.replace("_", " ") for name in names)]
     rows = [
-        [key, str(one["n"]), *(_cell(one.get(name)) for name in names)] for key, one in scores.items()
+        [key, str(one["n"]), *(interval_text(one.get(name)) for name in names)] for key, one in scores.items()
     ]
     return [_row(head), _row(["---"] * len(head)), *map(_row, rows)]
 
@@ -96,7 +96,8 @@ def _row(cells: list[str]) -> str:
     return "| " + " | ".join(cells) + " |"
 
 
-def _cell(values: Any) -> str:
+def interval_text(values: Any) -> str:
+    """A number with its interval, ``0.85 (0.81 to 0.88)``; "" for none."""
     if not isinstance(values, list | tuple):
         return ""
     value, low, high = values

@@ -173,5 +173,3 @@ def _atomic_radii() -> Floats:
         if element.Z <= 118 and element.atomic_radius is not None:
             radii[element.Z] = float(element.atomic_radius)
     return radii
-
-

@@ -227,9 +227,12 @@ def load_property_model(path: str | Path | PropertyEnsemble, device: str = "auto
     if isinstance(path, PropertyEnsemble):
         return path
     from atomml.checkpoint import load_any_model
-    from atomml.registry import _checkpoint_path
+    from atomml.registry import find_entry
 
-    model = load_any_model(_checkpoint_path(str(path)), "float32", device)
+    if not Path(path).is_file():
+        what = "names a potential" if find_entry(str(path)) is not None else "is no file"
+        raise ModelError(f"{path} {what}: give a checkpoint of atomml property train.")
+    model = load_any_model(path, "float32", device)
     if isinstance(model, PropertyModel):
         return PropertyEnsemble(replace(model.info, family="property"), [model])
     if not isinstance(model, PropertyEnsemble):

@@ -74,9 +74,7 @@ def shell_weights(centre: Tensor, length: Tensor, n_atoms: int, k: int) -> Tenso
         n_atoms: Atoms.
         k: Neighbours.
     """
-    found = _weights(
-        centre.cpu().numpy(), length.detach().double().cpu().numpy(), n_atoms, k, SAME_SHELL
-    )
+    found = _weights(centre.cpu().numpy(), length.detach().double().cpu().numpy(), n_atoms, k, SAME_SHELL)
     return torch.from_numpy(found).to(length.device)
 
 

@@ -44,7 +44,9 @@ def number_scores(
         r2 = np.where(variance > 0, 1.0 - squared / variance, np.nan)
     n_units = int(groups.max()) + 1
     values = {"mae": absolute, "rmse": np.sqrt(squared), "r2": r2}
-    return {"n": len(y)} | {name: [float(one[0]), *interval(one[1:], n_units)] for name, one in values.items()}
+    return {"n": len(y)} | {
+        name: [float(one[0]), *interval(one[1:], n_units)] for name, one in values.items()
+    }
 
 
 def class_scores(labels: Floats, probabilities: Floats, *, resamples: int = 1000) -> dict[str, Any]:

@@ -95,7 +95,9 @@ class Target:
         try:
             number = float(value)
         except (TypeError, ValueError):
-            raise StructureError(f"{where}: {self.name} is {value!r}: give a number, or leave it out.") from None
+            raise StructureError(
+                f"{where}: {self.name} is {value!r}: give a number, or leave it out."
+            ) from None
         if np.isnan(number):
             return number
         if self.transform == "log" and not number > 0:

@@ -17,6 +17,7 @@ from atomml.report import (
     defect_recipes,
     formation_recipe,
     hamiltonian_recipes,
+    property_recipes,
     transport_recipes,
 )
 from atomml.report.data_recipe import data_report
@@ -125,6 +126,10 @@ RECIPES: dict[str, Recipe] = {
     "neb": transport_recipes.neb,
     "phonons": crystal_recipes.phonons,
     "predict": predict,
+    "property evaluate": property_recipes.evaluation,
+    "property predict": property_recipes.prediction,
+    "property study": property_recipes.study,
+    "property train": property_recipes.training,
     "qha": crystal_change_recipes.qha,
     "rdf": transport_recipes.rdf,
     "relax": relax,
@@ -146,6 +151,9 @@ SHOWN_BY_RECIPE: dict[str, Collection[str]] = {
     "hamiltonian predict": ("rows",),
     "hamiltonian scf": hamiltonian_recipes.SHOWN_SCF,
     "phonons": crystal_recipes.SHOWN_PHONONS,
+    "property evaluate": property_recipes.SHOWN_EVALUATION,
+    "property study": property_recipes.SHOWN_STUDY,
+    "property train": property_recipes.SHOWN_TRAINING,
     "qha": crystal_change_recipes.SHOWN_QHA,
     "rdf": ("pairs",),
     "surface": crystal_change_recipes.SHOWN_SURFACE,

@@ -157,7 +157,9 @@ class BoostedTrees(PropertyModel):
         parts = []
         for number, target in enumerate(self.targets):
             margin = self.booster(number).predict(matrix, output_margin=True)
-            parts.append(torch.from_numpy(np.asarray(margin, dtype=np.float64)).reshape(len(rows), target.width))
+            parts.append(
+                torch.from_numpy(np.asarray(margin, dtype=np.float64)).reshape(len(rows), target.width)
+            )
         near = standardised(rows, self.centre, self.spread).clamp(-8.0, 8.0) * self.shares
         return PropertyOutputs(torch.cat(parts, dim=1), near)
 

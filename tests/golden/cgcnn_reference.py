@@ -38,7 +38,9 @@ def main() -> None:
     batch = (batch[0].double(), batch[1].double(), *batch[2:])
     found: dict[str, Any] = {"structures": names, "random": {}, "published": {}}
     for seed, (name, shape) in enumerate(NETWORKS.items()):
-        model = CrystalGraphConvNet(92, 41, n_h=shape.get("hidden_layers", 1), classification=name == "classes")
+        model = CrystalGraphConvNet(
+            92, 41, n_h=shape.get("hidden_layers", 1), classification=name == "classes"
+        )
         shapes = {k: tuple(v.shape) for k, v in model.state_dict().items() if "num_batches" not in k}
         drawn = {k: torch.as_tensor(v) for k, v in draw_weights(shapes, seed).items()}
         model.load_state_dict(drawn, strict=False)

@@ -22,10 +22,15 @@ def structures() -> dict[str, Atoms]:
     answer depends on the choice of the cell.
     """
     rng = np.random.default_rng(2018)
-    found = {"NaCl": bulk("NaCl", "rocksalt", 5.64, cubic=True), "Si": bulk("Si", "diamond", 5.43, cubic=True)}
+    found = {
+        "NaCl": bulk("NaCl", "rocksalt", 5.64, cubic=True),
+        "Si": bulk("Si", "diamond", 5.43, cubic=True),
+    }
     skewed = Atoms("LiCoO2TiS", cell=[[5.1, 0.3, 0.1], [0.9, 5.6, -0.4], [1.3, 0.7, 6.2]], pbc=True)
-    skewed.set_scaled_positions(rng.random((6, 3)) * 0.12 + [[0, 0, 0], [0.5, 0, 0.1], [0, 0.5, 0.3],
-                                                             [0.5, 0.5, 0.5], [0.1, 0.2, 0.7], [0.6, 0.6, 0.8]])
+    skewed.set_scaled_positions(
+        rng.random((6, 3)) * 0.12
+        + [[0, 0, 0], [0.5, 0, 0.1], [0, 0.5, 0.3], [0.5, 0.5, 0.5], [0.1, 0.2, 0.7], [0.6, 0.6, 0.8]]
+    )
     found["skewed"] = skewed
     rattled = bulk("CsCl", "cesiumchloride", 4.12) * (2, 2, 2)
     rattled.rattle(0.15, seed=3)
