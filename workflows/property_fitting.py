@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, MutableMapping, Sequence
+import hashlib
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
+from atomml.checkpoint import load_state, save_state
 from atomml.property.conformal import Calibration, calibrate, calibrate_classes
 from atomml.property.domain import Known, make_domain
 from atomml.property.ensemble import Answers, PropertyEnsemble, input_key
-from atomml.property.property_model import PropertyInput, PropertyModel, property_info
+from atomml.property.property_model import PropertyInput, PropertyModel, bare_graph, property_info
 from atomml.property.targets import Target
 
 if TYPE_CHECKING:
@@ -27,34 +30,63 @@ __all__ = ["EnsembleFit", "InputStore", "Parts", "deal"]
 
 Floats = NDArray[np.float64]
 
+_KEEP_EVERY = 500
 SETS = ("train", "valid", "calibration")
 _AT_ONCE = 64
 
 
 class InputStore:
-    """What models see of structures, made once for each way of seeing and kept by name of the structure.
+    """What models see of structures, made once for each way of seeing and kept.
 
     Args:
         event: ``event(kind, **data)``, told how far the making is.
+        folder: Where rows of descriptors are kept for a run that is resumed; None for nowhere.
     """
 
-    def __init__(self, event: Any = None) -> None:
+    def __init__(self, event: Any = None, folder: Path | None = None) -> None:
         self._kept: dict[str, dict[int, PropertyInput]] = {}
-        self._event = event
-
-    def of(self, key: str) -> MutableMapping[int, PropertyInput]:
-        """Inputs of one way of seeing, by ``id`` of the ``ase.Atoms``."""
-        return self._kept.setdefault(key, {})
+        self._event, self._folder = event, folder
 
     def fill(self, model: PropertyModel, data: LabelledSet) -> list[PropertyInput]:
         """What a model sees of every structure of a set, in order."""
-        kept = self.of(input_key(model))
+        key = input_key(model)
+        kept = self._kept.setdefault(key, {})
         missing = [k for k, atoms in enumerate(data.atoms) if id(atoms) not in kept]
+        rows = self._rows_before(key) if missing and "describer" in model.hyperparameters() else None
         for done, k in enumerate(missing, start=1):
-            kept[id(data.atoms[k])] = model.input_of(data.atoms[k], data.wheres[k])
+            atoms, where = data.atoms[k], data.wheres[k]
+            known = None if rows is None else rows.get(where)
+            if known is not None:
+                kept[id(atoms)] = PropertyInput(bare_graph(atoms), torch.from_numpy(known[None]))
+                continue
+            kept[id(atoms)] = model.input_of(atoms, where)
+            if rows is not None:
+                row = kept[id(atoms)].row
+                assert row is not None
+                rows[where] = row[0].numpy()
+                if done % _KEEP_EVERY == 0 or done == len(missing):
+                    self._keep_rows(key, rows)
             if self._event is not None and done % 100 == 0:
                 self._event("progress", step=done, of=len(missing), what=f"inputs of {model.info.family}")
         return [kept[id(atoms)] for atoms in data.atoms]
+
+    def _file(self, key: str) -> Path | None:
+        if self._folder is None:
+            return None
+        return self._folder / f"rows-{hashlib.sha256(key.encode()).hexdigest()[:12]}.safetensors"
+
+    def _rows_before(self, key: str) -> dict[str, Floats]:
+        """Rows by name of the structure, as an interrupted run left them."""
+        path = self._file(key)
+        if path is None or not path.exists():
+            return {}
+        state = load_state(path)
+        return dict(zip(state.header["names"], state.arrays["rows"], strict=True))
+
+    def _keep_rows(self, key: str, rows: Mapping[str, Floats]) -> None:
+        path = self._file(key)
+        if path is not None:
+            save_state(path, {"rows": np.stack(list(rows.values()))}, {"names": list(rows)})
 
 
 @dataclass(frozen=True)
@@ -208,8 +240,6 @@ class EnsembleFit:
 
     def _trained(self, model: PropertyModel, seed: int, folder: Path, resume: bool) -> PropertyModel:
         """A network, by the loop of every training; the best weights by the validation set."""
-        import torch
-
         from atomml.checkpoint import load_any_model
         from atomml.train.property_objective import PropertyObjective
         from atomml.train.trainer import BEST, Data, Trainer
@@ -243,8 +273,6 @@ class EnsembleFit:
 
     def _boosted(self, model: Any, seed: int, folder: Path, resume: bool) -> PropertyModel:
         """Trees, round by round."""
-        import torch
-
         from atomml.workflows.property_boosting import Boosting, BoostingSettings, Rows
 
         options = self.options

@@ -75,7 +75,7 @@ class Study:
     ) -> None:
         self.run, self.options, self.targets, self.data = run, options, targets, data
         self.shape, self.started = shape, started
-        self.inputs = InputStore(run.event)
+        self.inputs = InputStore(run.event, run.path)
         self.prototypes = [prototype_of(atoms) for atoms in data.atoms]
         self.models = [*options.family, *([COMBINED] if len(options.family) > 1 else [])]
         self._describer: Any = None
@@ -92,6 +92,7 @@ class Study:
             folder=self.run.path,
         )
         parity: list[dict[str, Any]] = []
+        assert result.table is not None
         for scheme in self.options.schemes:
             found = self._scheme(scheme)
             result.table[scheme] = self._scores(found)
@@ -99,9 +100,9 @@ class Study:
             parity += self._parity(scheme, found)
             if scheme == "prototype":
                 self._write_prototypes(found)
-        write_table(self.run.file("parity.csv"), parity, list(parity[0]))
-        rows = comparison_rows(result.table)
-        write_table(self.run.file("comparison.csv"), rows, list(rows[0]))
+            write_table(self.run.file("parity.csv"), parity, list(parity[0]))
+            rows = comparison_rows(result.table)
+            write_table(self.run.file("comparison.csv"), rows, list(rows[0]))
         self._write_importances()
         return result
 

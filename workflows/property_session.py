@@ -148,7 +148,7 @@ class PropertySession:
             self.paths.out,
             Processes(options.device, options.precision),
             hooks,
-            InputStore(run.event),
+            InputStore(run.event, self.paths.out),
             {"method": "fresh", "data": data, "options": told},
         )
 

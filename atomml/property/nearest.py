@@ -18,7 +18,6 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from atomml.graph import AtomGraph, GraphBuilder
-from atomml.graph.bonds import bond_graph
 from atomml.kernels.compile import kernel
 
 __all__ = ["SAME_SHELL", "nearest_graph", "shell_weights"]
@@ -30,9 +29,7 @@ Floats = NDArray[np.float64]
 Ints = NDArray[np.int64]
 
 
-def nearest_graph(
-    atoms: Atoms, k: int, cutoff: float, where: str = "structure", *, angles: bool = False
-) -> AtomGraph:
+def nearest_graph(atoms: Atoms, k: int, cutoff: float, where: str = "structure") -> AtomGraph:
     """Edges to the shells of the k nearest neighbours within a cutoff, each with its reverse.
 
     Args:
@@ -40,7 +37,6 @@ def nearest_graph(
         k: Neighbours.
         cutoff: Å; atoms farther away are no neighbours, however few there are.
         where: What to call the structure in an error.
-        angles: Whether to add the bond graph: all ordered pairs of edges of an atom.
 
     Raises:
         StructureError: A structure that no model can take.
@@ -51,15 +47,12 @@ def nearest_graph(
     kept = _near(centre, length, whole.edge_reverse.numpy(), whole.n_atoms, k, SAME_SHELL)
     place = np.cumsum(kept) - 1
     chosen = torch.from_numpy(np.flatnonzero(kept))
-    graph = replace(
+    return replace(
         whole,
         edge_index=whole.edge_index[:, chosen],
         edge_shift=whole.edge_shift[chosen],
         edge_reverse=torch.from_numpy(place[whole.edge_reverse.numpy()[kept]]),
     )
-    if not angles:
-        return graph
-    return replace(graph, bond_graph=bond_graph(centre[kept], length[kept], cutoff))
 
 
 def shell_weights(centre: Tensor, length: Tensor, n_atoms: int, k: int) -> Tensor:

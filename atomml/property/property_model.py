@@ -13,33 +13,61 @@ from torch import Tensor
 
 from atomml.base_model import Model, ModelInfo
 from atomml.graph.atom_graph import AtomGraph
-from atomml.graph.batching import collate
+from atomml.property.folding import FoldedGraph, join_folded
 from atomml.property.targets import Target
 
-__all__ = ["PropertyInput", "PropertyModel", "PropertyOutputs", "join_inputs", "bare_graph"]
+__all__ = [
+    "PropertyBatch",
+    "PropertyInput",
+    "PropertyModel",
+    "PropertyOutputs",
+    "bare_graph",
+    "join_inputs",
+    "learned_values",
+    "property_info",
+]
 
 
 @dataclass(frozen=True)
 class PropertyInput:
-    """What a model sees of one structure or of a batch.
+    """What a model sees of one structure.
 
     Attributes:
-        graph: Atoms, and the edges of models that look at them.
-        row: ``(n_graphs, n_descriptors)`` float64 descriptors, for models that look at these; else None.
+        graph: Its atoms.
+        row: ``(1, n_descriptors)`` float64 descriptors, for models that look at these; else None.
+        folded: Its graph, folded by symmetry, for models that look at it; else None.
     """
 
     graph: AtomGraph
     row: Tensor | None = None
+    folded: FoldedGraph | None = None
 
-    def to(self, device: torch.device) -> PropertyInput:
+
+@dataclass(frozen=True)
+class PropertyBatch:
+    """What a model sees of several structures.
+
+    Attributes:
+        row: ``(n_graphs, n_descriptors)`` float64, or None.
+        folded: The graphs as one, or None.
+    """
+
+    row: Tensor | None
+    folded: FoldedGraph | None
+
+    def to(self, device: torch.device) -> PropertyBatch:
         """The same on another device."""
-        return PropertyInput(self.graph.to(device), None if self.row is None else self.row.to(device))
+        if device.type == "cpu":
+            return self
+        row = None if self.row is None else self.row.to(device)
+        return PropertyBatch(row, None if self.folded is None else self.folded.to(device))
 
 
-def join_inputs(inputs: Sequence[PropertyInput]) -> PropertyInput:
+def join_inputs(inputs: Sequence[PropertyInput]) -> PropertyBatch:
     """A batch, in order."""
     rows = [one.row for one in inputs if one.row is not None]
-    return PropertyInput(collate([one.graph for one in inputs]), torch.cat(rows) if rows else None)
+    graphs = [one.folded for one in inputs if one.folded is not None]
+    return PropertyBatch(torch.cat(rows) if rows else None, join_folded(graphs) if graphs else None)
 
 
 def bare_graph(atoms: Atoms) -> AtomGraph:
@@ -101,10 +129,10 @@ class PropertyModel(Model):
         """
 
     @abc.abstractmethod
-    def outputs(self, given: PropertyInput) -> PropertyOutputs:
+    def outputs(self, given: PropertyBatch) -> PropertyOutputs:
         """Its answers for a batch, differentiable in the weights."""
 
-    def predict(self, given: PropertyInput) -> PropertyOutputs:
+    def predict(self, given: PropertyBatch) -> PropertyOutputs:
         """Its answers in float64, detached; of elements that training never saw too, where it can see them."""
         with torch.no_grad():
             found = self.outputs(given.to(self.device))

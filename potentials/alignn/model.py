@@ -1,8 +1,7 @@
-"""ALIGNN on the shared graph and its bond graph.
+"""ALIGNN on the shared graph and the line graph of its bonds, folded by symmetry.
 
-An edge of the line graph goes from a bond ``u to v`` to a bond ``v to w``, its own way back among these.
-:class:`~atomml.graph.atom_graph.BondGraph` has the pairs of edges that leave one atom: the reverse of one of
-them makes an edge of the line graph of each pair, and each bond with its own reverse gives the rest.
+A bond is a message from one atom to another; an edge of the line graph goes from each bond into an atom to
+each bond out of it, its own way back included (:mod:`atomml.property.folding`).
 """
 
 from __future__ import annotations
@@ -14,16 +13,20 @@ from typing import Any, Self
 import torch
 from ase import Atoms
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from atomml.base_model import ModelInfo
 from atomml.errors import ModelError
-from atomml.graph.atom_graph import AtomGraph
-from atomml.nn.segment import segment_sum
-from atomml.potentials.alignn.convolution import EdgeGatedConvolution, LineGraphConvolution, NormedLayer
+from atomml.potentials.alignn.convolution import EdgeGatedConvolution, LineGraphConvolution, NormedLayer, Ways
 from atomml.property.element_bins import N_BINS, check_binned, element_bins
+from atomml.property.folding import fold_angles, mean_over_atoms
 from atomml.property.nearest import nearest_graph
-from atomml.property.property_model import PropertyInput, PropertyModel, PropertyOutputs, property_info
+from atomml.property.property_model import (
+    PropertyBatch,
+    PropertyInput,
+    PropertyModel,
+    PropertyOutputs,
+    property_info,
+)
 from atomml.property.targets import Target
 
 __all__ = ["ALIGNN", "ALIGNNConfig"]
@@ -128,45 +131,40 @@ class ALIGNN(PropertyModel):
         return cls(info, settings["targets"], config)
 
     def input_of(self, atoms: Atoms, where: str = "structure") -> PropertyInput:
-        """The graph of the shells of nearest neighbours, with its bond graph."""
+        """The graph of the shells of nearest neighbours and the line graph of its bonds, folded."""
         check_binned(atoms.numbers.tolist(), where)
         c = self.config
-        return PropertyInput(nearest_graph(atoms, c.neighbours, c.cutoff, where, angles=True))
+        graph = nearest_graph(atoms, c.neighbours, c.cutoff, where)
+        return PropertyInput(graph, folded=fold_angles(graph))
 
-    def outputs(self, given: PropertyInput) -> PropertyOutputs:
+    def outputs(self, given: PropertyBatch) -> PropertyOutputs:
         """Convolutions on atoms and line graph, convolutions on atoms, the mean over atoms."""
-        graph = given.graph
-        target, source = graph.edge_index
-        first, second, cosine = line_graph(graph)
-        x = self.atom_embedding(self.inputs.to(self.dtype)[graph.numbers])
-        y = self.edge_embedding(graph.edge_vectors().norm(dim=1).to(self.dtype))
-        z = self.angle_embedding(cosine.to(self.dtype))
+        g = given.folded
+        assert g is not None
+        kind, bonds, angles = self.dtype, g.bond_times, g.angle_times
+        atom_ways = Ways(g.source, g.target, g.count.to(kind), g.times, bonds)
+        bond_ways = Ways(g.angle_source, g.angle_target, g.angle_count.to(kind), bonds, angles)
+        x = self.atom_embedding(self.inputs.to(kind)[g.numbers], g.times)
+        y = _embedded(self.edge_embedding, g.length.to(kind), bonds)
+        z = _embedded(self.angle_embedding, g.cosine.to(kind), angles)
         for depth, layer in enumerate(self.alignn_layers, start=1):
-            x, m = layer.node_update(x, y, source, target)
-            last = depth == len(self.alignn_layers)
-            y, z = layer.edge_update(m, z, first, second, last=last)
+            x, m = layer.node_update(x, y, atom_ways)
+            y, z = layer.edge_update(m, z, bond_ways, last=depth == len(self.alignn_layers))
         for depth, convolution in enumerate(self.gcn_layers, start=1):
-            x, y = convolution(x, y, source, target, last=depth == len(self.gcn_layers))
-        n = graph.atoms_per_graph().clamp(min=1)[:, None].to(x)
-        h = segment_sum(x, graph.batch, graph.n_graphs) / n
+            x, y = convolution(x, y, atom_ways, last=depth == len(self.gcn_layers))
+        h = mean_over_atoms(x, g)
         return PropertyOutputs(self.fc(h), h)
 
 
-def line_graph(graph: AtomGraph) -> tuple[Tensor, Tensor, Tensor]:
-    """Edges of the line graph: the bond each comes from, the one it goes to ``(n,)``, and the cosine.
-
-    A bond is a message from the neighbour to the centre of its edge. So a bond into atom v is an edge that
-    leaves v, and a bond from v to w the reverse of one. The cosine is that of the angle at v, float64.
-    """
-    assert graph.bond_graph is not None
-    one, other = graph.bond_graph.angle_index
-    every = torch.arange(graph.n_edges, device=graph.device)
-    vectors = F.normalize(graph.edge_vectors(), dim=1)
-    cosine = (vectors[one] * vectors[other]).sum(1).clamp(-1.0, 1.0)
-    target = torch.cat([graph.edge_reverse[one], graph.edge_reverse])
-    return torch.cat([other, every]), target, torch.cat([cosine, cosine.new_ones(graph.n_edges)])
+def _embedded(layers: nn.ModuleList, values: Tensor, times: Tensor) -> Tensor:
+    """Gaussians of a length or cosine, then normed layers."""
+    waves, *normed = layers
+    found = waves(values)
+    for layer in normed:
+        found = layer(found, times)
+    return found
 
 
-def _embedding(low: float, high: float, n_waves: int, c: ALIGNNConfig) -> nn.Sequential:
+def _embedding(low: float, high: float, n_waves: int, c: ALIGNNConfig) -> nn.ModuleList:
     waves = Gaussians(low, high, n_waves)
-    return nn.Sequential(waves, NormedLayer(n_waves, c.embedding), NormedLayer(c.embedding, c.channels))
+    return nn.ModuleList([waves, NormedLayer(n_waves, c.embedding), NormedLayer(c.embedding, c.channels)])

@@ -15,7 +15,13 @@ from atomml.base_model import ModelInfo
 from atomml.errors import CheckpointError, MissingExtraError
 from atomml.potentials.fcnn.model import described, row_statistics, standardised
 from atomml.property.describer import Describer
-from atomml.property.property_model import PropertyInput, PropertyModel, PropertyOutputs, property_info
+from atomml.property.property_model import (
+    PropertyBatch,
+    PropertyInput,
+    PropertyModel,
+    PropertyOutputs,
+    property_info,
+)
 from atomml.property.targets import Target
 
 __all__ = ["BoostedTrees", "xgboost_module"]
@@ -149,7 +155,7 @@ class BoostedTrees(PropertyModel):
         """The row of descriptors."""
         return described(self.describer, atoms, where)
 
-    def outputs(self, given: PropertyInput) -> PropertyOutputs:
+    def outputs(self, given: PropertyBatch) -> PropertyOutputs:
         """What the trees say, target after target."""
         assert given.row is not None
         rows = given.row.double().cpu()

@@ -17,12 +17,18 @@ from torch.nn import functional as F
 
 from atomml.base_model import ModelInfo
 from atomml.errors import ModelError
-from atomml.graph.atom_graph import AtomGraph
 from atomml.nn.batch_norm import BatchNorm
 from atomml.nn.segment import gather, segment_sum
 from atomml.property.element_bins import N_BINS, check_binned, element_bins
-from atomml.property.nearest import nearest_graph, shell_weights
-from atomml.property.property_model import PropertyInput, PropertyModel, PropertyOutputs, property_info
+from atomml.property.folding import FoldedGraph, fold_neighbours, mean_over_atoms
+from atomml.property.nearest import nearest_graph
+from atomml.property.property_model import (
+    PropertyBatch,
+    PropertyInput,
+    PropertyModel,
+    PropertyOutputs,
+    property_info,
+)
 from atomml.property.targets import Target
 
 __all__ = ["CGCNN", "CGCNNConfig"]
@@ -63,32 +69,14 @@ class Convolution(nn.Module):
         self.bn1 = BatchNorm(2 * channels)
         self.bn2 = BatchNorm(channels)
 
-    def forward(self, x: Tensor, bonds: Bonds) -> Tensor:
-        """New ``(n_atoms, channels)`` from old ones."""
+    def forward(self, x: Tensor, graph: FoldedGraph, waves: Tensor) -> Tensor:
+        """New ``(n_nodes, channels)`` from old ones; ``waves`` are the Gaussians of the bonds."""
         own, other, edge = torch.split(self.fc_full.weight, self.widths, dim=1)
-        gates = gather(F.linear(x, own, self.fc_full.bias), bonds.centre)
-        gates = gates + gather(F.linear(x, other), bonds.neighbour) + F.linear(bonds.gaussians, edge)
-        gate, core = self.bn1(gates, bonds.weights).chunk(2, dim=1)
-        messages = torch.sigmoid(gate) * F.softplus(core)
-        if bonds.weights is not None:
-            messages = messages * bonds.weights[:, None].to(messages)
-        return F.softplus(x + self.bn2(segment_sum(messages, bonds.centre, len(x))))
-
-
-@dataclass(frozen=True)
-class Bonds:
-    """Edges that count.
-
-    Attributes:
-        centre, neighbour: ``(n_edges,)`` int64.
-        gaussians: ``(n_edges, n_gaussians)`` of the distance.
-        weights: ``(n_edges,)`` float64; None where each counts once.
-    """
-
-    centre: Tensor
-    neighbour: Tensor
-    gaussians: Tensor
-    weights: Tensor | None
+        gates = gather(F.linear(x, own, self.fc_full.bias), graph.target)
+        gates = gates + gather(F.linear(x, other), graph.source) + F.linear(waves, edge)
+        gate, core = self.bn1(gates, graph.bond_times).chunk(2, dim=1)
+        messages = torch.sigmoid(gate) * F.softplus(core) * graph.count[:, None].to(gates)
+        return F.softplus(x + self.bn2(segment_sum(messages, graph.target, len(x)), graph.times))
 
 
 class CGCNN(PropertyModel):
@@ -146,19 +134,20 @@ class CGCNN(PropertyModel):
         return cls(info, settings["targets"], config)
 
     def input_of(self, atoms: Atoms, where: str = "structure") -> PropertyInput:
-        """The graph of the shells of nearest neighbours."""
+        """The graph of the shells of nearest neighbours, folded."""
         check_binned(atoms.numbers.tolist(), where)
-        return PropertyInput(nearest_graph(atoms, self.config.neighbours, self.config.cutoff, where))
+        graph = nearest_graph(atoms, self.config.neighbours, self.config.cutoff, where)
+        return PropertyInput(graph, folded=fold_neighbours(graph, self.config.neighbours))
 
-    def outputs(self, given: PropertyInput) -> PropertyOutputs:
+    def outputs(self, given: PropertyBatch) -> PropertyOutputs:
         """Convolutions, the mean over atoms, hidden layers."""
-        graph = given.graph
-        bonds = self._bonds(graph)
+        graph = given.folded
+        assert graph is not None
+        waves = torch.exp(-(((graph.length[:, None] - self.centres) / self.config.step) ** 2)).to(self.dtype)
         x = F.linear(self.inputs.to(self.dtype), self.embedding.weight, self.embedding.bias)[graph.numbers]
         for convolution in self.convs:
-            x = convolution(x, bonds)
-        n = graph.atoms_per_graph().clamp(min=1)[:, None].to(x)
-        h = segment_sum(x, graph.batch, graph.n_graphs) / n
+            x = convolution(x, graph, waves)
+        h = mean_over_atoms(x, graph)
         h = F.softplus(self.conv_to_fc(F.softplus(h)))
         if any(target.classes for target in self.targets):
             h = self._dropped(h)
@@ -176,14 +165,3 @@ class CGCNN(PropertyModel):
             return h
         kept = torch.rand(h.shape, generator=self._generator) >= share
         return h * kept.to(h) / (1.0 - share)
-
-    def _bonds(self, graph: AtomGraph) -> Bonds:
-        centre, neighbour = graph.edge_index
-        length = graph.edge_vectors().norm(dim=1)
-        weights = shell_weights(centre, length, graph.n_atoms, self.config.neighbours)
-        if bool((weights != 1.0).any()):
-            counted = torch.nonzero(weights > 0)[:, 0]
-            centre, neighbour, length, weights = (t[counted] for t in (centre, neighbour, length, weights))
-        waves = torch.exp(-(((length[:, None] - self.centres) / self.config.step) ** 2)).to(self.dtype)
-        whole = bool((weights == 1.0).all())
-        return Bonds(centre, neighbour, waves, None if whole else weights)

@@ -18,6 +18,7 @@ from atomml.errors import ModelError
 from atomml.graph.validate import validate_atoms
 from atomml.property.describer import Describer
 from atomml.property.property_model import (
+    PropertyBatch,
     PropertyInput,
     PropertyModel,
     PropertyOutputs,
@@ -123,7 +124,7 @@ class FCNN(PropertyModel):
         """The row of descriptors."""
         return described(self.describer, atoms, where)
 
-    def outputs(self, given: PropertyInput) -> PropertyOutputs:
+    def outputs(self, given: PropertyBatch) -> PropertyOutputs:
         """Hidden layers of the standardised row."""
         assert given.row is not None
         h = standardised(given.row, self.centre, self.spread).clamp(-_FAR, _FAR).to(self.dtype)
