@@ -1,7 +1,7 @@
 """CGCNN's or ALIGNN's public code in a process of its own, for ``property_speed.py``.
 
-Arguments: ``cgcnn PATH`` (a clone of github.com/txie-93/cgcnn) or ``alignn -`` (the package), threads. A line of
-JSON in: structures, what to do, batch size; a line out: seconds.
+Arguments: ``cgcnn PATH`` (a clone of github.com/txie-93/cgcnn) or ``alignn -`` (the package), threads. A
+line of JSON in: structures, what to do, batch size; a line out: seconds.
 """
 
 from __future__ import annotations
@@ -45,7 +45,8 @@ def answer(peer: Any, given: dict[str, Any]) -> dict[str, Any]:
         with torch.no_grad():
             for batch, _ in peer.batches(given["batch"]):
                 peer.forward(batch)
-    return {"seconds": time.perf_counter() - started, "weights": sum(p.numel() for p in peer.model.parameters())}
+    seconds = time.perf_counter() - started
+    return {"seconds": seconds, "weights": sum(p.numel() for p in peer.model.parameters())}
 
 
 class CGCNN:
@@ -95,10 +96,9 @@ class ALIGNN:
     """Its graphs, DGL's batches, its network."""
 
     def __init__(self) -> None:
-        from alignn.models.alignn import ALIGNN as Network
-        from alignn.models.alignn import ALIGNNConfig
+        from alignn.models import alignn
 
-        self.model = Network(ALIGNNConfig(name="alignn"))
+        self.model = alignn.ALIGNN(alignn.ALIGNNConfig(name="alignn"))
         self.optimiser = torch.optim.Adam(self.model.parameters(), 1e-3)
         self.graphs: list[Any] = []
 
@@ -126,7 +126,8 @@ class ALIGNN:
 
         for start in range(0, len(self.graphs), size):
             part = self.graphs[start : start + size]
-            yield (dgl.batch([g for g, _ in part]), dgl.batch([lg for _, lg in part]), None), torch.zeros(len(part))
+            graphs = dgl.batch([g for g, _ in part]), dgl.batch([lg for _, lg in part]), None
+            yield graphs, torch.zeros(len(part))
 
     def forward(self, batch: Any) -> Any:
         """The network."""

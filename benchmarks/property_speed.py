@@ -35,7 +35,7 @@ def main() -> None:
 
     torch.set_num_threads(found.threads)
     describe("xgboost")
-    sizes = {"cgcnn": (256, 64), "alignn": (32, 16)}
+    sizes = {"cgcnn": (512, 256), "alignn": (32, 16)}
     for kind in found.only.split(","):
         n, batch = sizes[kind]
         structures = crystals(n)
@@ -75,9 +75,10 @@ def compare(kind: str, structures: list[Any], batch: int, peer: Peer, repeats: i
                 seconds[do][0].append(reply["seconds"])
                 seconds[do][1].append(mine)
     medians = {do: [statistics.median(side) for side in sides] for do, sides in seconds.items()}
-    medians["predict from structures"] = [a + b for a, b in zip(medians["build"], medians["predict"], strict=True)]
+    both = zip(medians["build"], medians["predict"], strict=True)
+    medians["predict from structures"] = [a + b for a, b in both]
     n_atoms = sum(map(len, structures))
-    print(f"{kind}: {len(structures)} crystals, {n_atoms} atoms, batches of {batch}, {reply['weights']} weights")
+    print(f"{kind}: {len(given)} crystals, {n_atoms} atoms, batches of {batch}, {reply['weights']} weights")
     for do, (theirs, mine) in medians.items():
         print(f"| {kind} | {do} | {theirs:.2f} | {mine:.2f} | {theirs / mine:.1f} |")
 

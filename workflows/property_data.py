@@ -1,4 +1,4 @@
-"""Labelled structures of a training of properties: from files, with labels in them or in a table beside them."""
+"""Labelled structures of a training of properties, with labels in their files or in a table beside them."""
 
 from __future__ import annotations
 

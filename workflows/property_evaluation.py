@@ -11,7 +11,7 @@ from atomml.config import build_options
 from atomml.errors import InputError, ModelError, StructureError
 from atomml.files import write_table
 from atomml.options import option
-from atomml.result import Result, quantity
+from atomml.result import Result
 from atomml.workflows.run_record import finish_run, open_with_options
 
 __all__ = ["PropertyEvaluateOptions", "PropertyEvaluateResult", "evaluate_property"]
@@ -44,7 +44,7 @@ class PropertyEvaluateResult(Result):
     n_skipped: int = 0
     n_known: int = 0
     n_outside: int = 0
-    scores: dict[str, Any] = quantity(default=None)
+    scores: dict[str, Any] = field(default_factory=dict)
     scores_new: dict[str, Any] = field(default_factory=dict)
     scores_inside: dict[str, Any] = field(default_factory=dict)
     scores_outside: dict[str, Any] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""From sets of labelled structures to an ensemble with intervals: what a training and each fold of a study do."""
+"""From labelled structures to an ensemble with intervals: what a training and each fold of a study do."""
 
 from __future__ import annotations
 
@@ -124,8 +124,9 @@ def deal(
     n_calibration = max(round(calibration_fraction * n), 1) if calibration_fraction > 0 else 0
     if n - n_valid - n_calibration < 2:
         raise OptionError(
-            f"{n} structures leave {n - n_valid - n_calibration} to train on after {n_valid} for validation and "
-            f"{n_calibration} for calibration: give more, or lower --valid-fraction and --calibration-fraction."
+            f"{n} structures leave {n - n_valid - n_calibration} to train on after {n_valid} for validation "
+            f"and {n_calibration} for calibration: give more, or lower --valid-fraction and "
+            "--calibration-fraction."
         )
     held, rest = order[: n_valid + n_calibration], np.sort(order[n_valid + n_calibration :])
     own = valid if valid is not None else data.subset(np.sort(held[:n_valid]))

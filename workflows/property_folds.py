@@ -88,11 +88,9 @@ class Study:
             n_structures=len(self.data),
             n_prototypes=len(set(self.prototypes)),
             n_duplicates=len(duplicates_within(self.data.atoms, self.data.ids)),
-            table={},
             folder=self.run.path,
         )
         parity: list[dict[str, Any]] = []
-        assert result.table is not None
         for scheme in self.options.schemes:
             found = self._scheme(scheme)
             result.table[scheme] = self._scores(found)

@@ -1,4 +1,4 @@
-"""Rows of tables: what an ensemble says of structures, with intervals and domain, beside labels or without."""
+"""Rows of tables: what an ensemble says of structures, with intervals and domain."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def answer_rows(ensemble: PropertyEnsemble, answers: Answers) -> list[dict[str, 
 def parity_rows(
     ensemble: PropertyEnsemble, data: LabelledSet, answers: Answers, name: str
 ) -> list[dict[str, Any]]:
-    """Rows ``set, id, target, label, prediction, low, high, domain`` on the learned scale; classes by name."""
+    """Rows ``set, id, target, label, prediction, low, high, domain`` on the learned scale."""
     labels = data.encoded(ensemble.targets)
     domain = ensemble.domain
     distance = np.full(len(data), np.nan) if domain is None else domain.distance(answers.features)

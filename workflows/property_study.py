@@ -11,7 +11,7 @@ from typing import Any
 from atomml.config import build_options
 from atomml.errors import OptionError
 from atomml.options import option
-from atomml.result import Result, quantity
+from atomml.result import Result
 from atomml.workflows.property_training import PropertyTrainOptions, check_families
 
 __all__ = ["SCHEMES", "PropertyStudyOptions", "PropertyStudyResult", "study_property"]
@@ -49,7 +49,7 @@ class PropertyStudyResult(Result):
     n_structures: int = 0
     n_prototypes: int = 0
     n_duplicates: int = 0
-    table: dict[str, dict[str, dict[str, Any]]] = quantity(default=None)
+    table: dict[str, dict[str, dict[str, Any]]] = field(default_factory=dict)
     weights: dict[str, dict[str, dict[str, float]]] = field(default_factory=dict)
 
 

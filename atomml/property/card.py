@@ -48,8 +48,8 @@ def limits_of(ensemble: PropertyEnsemble) -> list[str]:
     else:
         level, n = ensemble.calibrations[0].level, ensemble.calibrations[0].n
         found.append(
-            f"Its intervals hold the value for {level:.0%} of structures that are drawn like the {n} that they "
-            "were calibrated with; for others they may not."
+            f"Its intervals hold the value for {level:.0%} of structures that are drawn like the {n} that "
+            "they were calibrated with; for others they may not."
         )
     if ensemble.domain is None:
         found.append("It does not know how far a structure lies from its training set.")
@@ -71,7 +71,7 @@ def card_text(card: Mapping[str, Any]) -> str:
         lines += ["## Splits", "", f"{sizes}; {card['splits']['how']}", ""]
     for what, scores in card.get("errors", {}).items():
         lines += [f"## Errors on the {what} set, with 95% intervals", ""]
-        lines += _score_table(scores) + [""]
+        lines += [*_score_table(scores), ""]
     lines += ["## Limits", "", *(f"- {text}" for text in card["limits"])]
     if card["citation"]:
         lines += ["", "## Cite", "", *(f"- {text}" for text in card["citation"])]

@@ -165,7 +165,7 @@ def _probe_width(base: Any) -> int:
 
 
 def _atomic_radii() -> Floats:
-    """pymatgen's atomic radii by atomic number, Å, which matminer's packing fraction is made of."""
+    """Atomic radii of pymatgen by atomic number, Å, which matminer's packing fraction is made of."""
     from pymatgen.core import Element
 
     radii = np.full(119, np.nan)

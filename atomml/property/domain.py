@@ -37,7 +37,7 @@ class Domain:
     reach: float
 
     def distance(self, features: Floats) -> Floats:
-        """``(m,)`` mean distance of each structure to its five nearest, over the reach: beyond 1 it is outside."""
+        """``(m,)`` mean distance of each to its five nearest, over the reach: beyond 1 it is outside."""
         return _near(features / self.scale, self.features) / self.reach
 
 

@@ -3,8 +3,8 @@
 Two atoms whose neighbourhoods look alike, whose neighbours' neighbourhoods do, and so on, get the same
 features in every layer of a graph network. Colours that are refined until nothing changes (Weisfeiler and
 Leman, 1968) find them; one atom of each colour stands for all, one bond for all bonds of a colour that it
-receives, and one angle likewise, with how many it stands for. Means over atoms and batch statistics count them
-by that number, so the answer is that of the whole graph, to rounding. In crystals this is most of the work.
+receives, and one angle likewise, with how many it stands for. Means over atoms and batch statistics count
+them by that number, so the answer is that of the whole graph, to rounding.
 """
 
 from __future__ import annotations
@@ -110,7 +110,9 @@ def fold_angles(graph: AtomGraph) -> FoldedGraph:
     unit = vectors / np.maximum(d, 1e-300)[:, None]
     reverse = graph.edge_reverse.numpy()
     begin = np.searchsorted(c, np.arange(graph.n_atoms + 1)).astype(np.int64)
-    atoms, bonds = _refined_bonds(graph.numbers.numpy().astype(np.uint64), c, n, _bins(d), unit, reverse, begin)
+    atoms, bonds = _refined_bonds(
+        graph.numbers.numpy().astype(np.uint64), c, n, _bins(d), unit, reverse, begin
+    )
     node_of, first, times = _classes(atoms)
     kept = np.flatnonzero(first[node_of[c]] == c)
     place, index = _firsts(_mixed_array(bonds[kept], c[kept].astype(np.uint64)))

@@ -133,7 +133,7 @@ class PropertyModel(Model):
         """Its answers for a batch, differentiable in the weights."""
 
     def predict(self, given: PropertyBatch) -> PropertyOutputs:
-        """Its answers in float64, detached; of elements that training never saw too, where it can see them."""
+        """Its answers in float64, detached; of elements that training never saw, too."""
         with torch.no_grad():
             found = self.outputs(given.to(self.device))
         return PropertyOutputs(found.raw.double().cpu(), found.features.double().cpu())

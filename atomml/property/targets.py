@@ -55,7 +55,7 @@ class Target:
         return max(len(self.classes), 1)
 
     def learned(self, values: ArrayLike) -> Floats:
-        """Values on the scale on which errors are counted; NaN stays, and stands for what log10 cannot take."""
+        """Values on the scale on which errors are counted; NaN for NaN and for what log10 cannot take."""
         x = np.asarray(values, dtype=np.float64)
         if self.transform == "abs":
             return np.abs(x)

@@ -97,7 +97,7 @@ class PropertySamples:
 
 @dataclass(frozen=True)
 class PropertyObjective:
-    """The mean over targets of the mean loss over their labels; see :class:`~atomml.train.objective.Objective`.
+    """The mean over targets of the mean loss over their labels (:class:`~atomml.train.objective.Objective`).
 
     Attributes:
         targets: What is learned.

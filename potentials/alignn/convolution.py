@@ -63,7 +63,9 @@ class EdgeGatedConvolution(nn.Module):
         self.dst_update = nn.Linear(channels, channels)
         self.bn_nodes = BatchNorm(channels)
 
-    def forward(self, nodes: Tensor, edges: Tensor, ways: Ways, *, last: bool = False) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, nodes: Tensor, edges: Tensor, ways: Ways, *, last: bool = False
+    ) -> tuple[Tensor, Tensor]:
         """New nodes and edges.
 
         Args:

@@ -1,4 +1,4 @@
-"""CGCNN: crystal graph convolutional neural networks (Xie and Grossman, Phys. Rev. Lett. 120, 145301, 2018)."""
+"""CGCNN: crystal graph convolutional networks (Xie and Grossman, Phys. Rev. Lett. 120, 145301, 2018)."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
+from itertools import pairwise
 from typing import Any, Self
 
 import numpy as np
@@ -75,7 +76,7 @@ class FCNN(PropertyModel):
         self.register_buffer("centre", torch.zeros(width, dtype=torch.float64))
         self.register_buffer("spread", torch.ones(width, dtype=torch.float64))
         widths = [width, *c.hidden]
-        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in zip(widths, widths[1:], strict=False))
+        self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.out = nn.Linear(widths[-1], self.n_outputs)
         self._generator: torch.Generator | None = None
 
@@ -101,7 +102,7 @@ class FCNN(PropertyModel):
 
     @classmethod
     def fresh(cls, name: str, elements: Sequence[int], settings: Mapping[str, Any]) -> Self:
-        """A network to be trained; ``settings`` hold ``targets``, ``describer`` and ``width`` beside its shape.
+        """A network to be trained; ``settings`` hold ``targets``, ``describer``, ``width``, and its shape.
 
         Raises:
             ModelError: A setting that there is not.

@@ -16,7 +16,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from property_cases import NETWORKS, draw_weights, structures
 from pymatgen.io.ase import AseAtomsAdaptor
@@ -96,5 +95,4 @@ def graphs_of(repository: Path) -> list[Any]:
 
 
 if __name__ == "__main__":
-    np.random.seed(0)
     main()

@@ -1,4 +1,4 @@
-"""Structures and weights of CGCNN and ALIGNN that both sides make from seeds; imported in two environments."""
+"""Structures and weights of CGCNN and ALIGNN that both sides make from seeds, in two environments."""
 
 from __future__ import annotations
 
