@@ -151,6 +151,9 @@ def _learned_row(base: Any, atoms: Atoms, where: str) -> Floats:
     """Mean and maximum over the atoms of a potential's features."""
     from atomml.graph import GraphBuilder
 
+    unknown = sorted(set(atoms.numbers.tolist()) - set(base.info.elements))
+    if unknown:
+        raise ModelError(f"{where} holds element Z={unknown[0]}, which {base.info.name} was not trained on.")
     builder = GraphBuilder(base.info.cutoff, base.info.bond_cutoff, angles=base.fast_path() is None)
     found = base.predict(builder(atoms, where), forces=False, stress=False)
     features = found.atom_features.double().cpu().numpy()
