@@ -29,6 +29,7 @@ def main() -> None:
     parser.add_argument("--only", default="cgcnn,alignn")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--rattle", type=float, default=0.0, help="Å by which atoms are moved: no symmetry")
     found = parser.parse_args()
     limit_threads(found.threads)
     import torch
@@ -38,7 +39,7 @@ def main() -> None:
     sizes = {"cgcnn": (512, 256), "alignn": (32, 16)}
     for kind in found.only.split(","):
         n, batch = sizes[kind]
-        structures = crystals(n)
+        structures = crystals(n, found.rattle)
         peer = Peer(found.python, "property_peer.py", [kind, found.cgcnn, str(found.threads)])
         try:
             compare(kind, structures, batch, peer, found.repeats)
@@ -46,12 +47,16 @@ def main() -> None:
             peer.close()
 
 
-def crystals(n: int) -> list[Any]:
-    """Every so-manieth crystal of the set."""
+def crystals(n: int, rattle: float) -> list[Any]:
+    """Every so-manieth crystal of the set, its atoms moved if asked for."""
     from ase.io import read
 
     frames = read(str(DATA), ":")
-    return frames[:: max(len(frames) // n, 1)][:n]
+    chosen = frames[:: max(len(frames) // n, 1)][:n]
+    for seed, atoms in enumerate(chosen):
+        if rattle > 0:
+            atoms.rattle(rattle, seed=seed)
+    return chosen
 
 
 def compare(kind: str, structures: list[Any], batch: int, peer: Peer, repeats: int) -> None:
