@@ -23,7 +23,7 @@ class BatchNorm(nn.BatchNorm1d):
             x: ``(n_rows, n_channels)``.
             weights: ``(n_rows,)``; None counts every row once.
         """
-        learning = self.training and len(x) > 1
+        learning = self.training and (len(x) if weights is None else float(weights.sum())) > 1
         if weights is None or not learning:
             if learning and self.num_batches_tracked is not None:
                 self.num_batches_tracked.add_(1)

@@ -53,7 +53,8 @@ def _read(path: Path) -> dict[str, Any]:
     """The file's dictionary; only tensors, numbers and texts are made."""
     scalar = getattr(np, "_core", np).multiarray.scalar
     known: list[Any] = [
-        (scalar, "numpy.core.multiarray.scalar"),
+        (scalar, "numpy.core.multiarray.scalar"),  # as numpy 1 called it
+        (scalar, "numpy._core.multiarray.scalar"),
         (np.dtype, "numpy.dtype"),
         *(type(np.dtype(kind)) for kind in ("f4", "f8", "i8")),
     ]
