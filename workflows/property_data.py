@@ -105,7 +105,8 @@ def read_labelled(
             row: Mapping[str, Any] = {}
             for name in names:
                 if name in table:
-                    row, _ = table[name], used.add(name)
+                    row = table[name]
+                    used.add(name)
                     break
             _check(given.atoms, given.label)
             found.atoms.append(given.atoms)

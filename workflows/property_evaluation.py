@@ -84,7 +84,7 @@ def evaluate_property(
     if not covered:
         ensemble.check_atoms(labelled.atoms[0], labelled.wheres[0])
         raise InputError("No structure can be evaluated.")
-    facts = {
+    facts: dict[str, Any] = {
         "structures": [str(data)] if isinstance(data, str | Path) else [str(one) for one in data],
         "model": str(model) if isinstance(model, str | Path) else ensemble.info.name,
     }

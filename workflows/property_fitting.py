@@ -335,7 +335,7 @@ class EnsembleFit:
             self._warn_of_few(calibrations)
         return PropertyEnsemble(
             ensemble.info,
-            [member for member in ensemble.members if isinstance(member, PropertyModel)],
+            ensemble.each(),
             ensemble.weights,
             calibrations,
             make_domain(train.features, held, self.options.seed),
@@ -353,7 +353,7 @@ class EnsembleFit:
 
 def answers_for(ensemble: PropertyEnsemble, data: LabelledSet, inputs: InputStore) -> Answers:
     """Answers of an ensemble for the structures of a set, in batches."""
-    members = [member for member in ensemble.members if isinstance(member, PropertyModel)]
+    members = ensemble.each()
     ways = {input_key(member): member for member in members}
     seen = {key: inputs.fill(member, data) for key, member in ways.items()}
     found = []

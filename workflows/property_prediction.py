@@ -95,7 +95,7 @@ def predict_property(
     ensemble = load_property_model(model, settings.device)
     sources = sources_of(structures)
     names = [source if isinstance(source, str) else "structure" for source in sources]
-    facts = {
+    facts: dict[str, Any] = {
         "structures": names,
         "model": str(model) if isinstance(model, str | Path) else ensemble.info.name,
     }

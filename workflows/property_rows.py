@@ -91,7 +91,7 @@ def parity_rows(
             half = one.half_width(answers.spread[k])
         for i in np.flatnonzero(np.isfinite(labels[:, k])):
             value = answers.learned[k][i]
-            row = {"set": name, "id": data.ids[i], "target": target.key}
+            row: dict[str, Any] = {"set": name, "id": data.ids[i], "target": target.key}
             if target.classes:
                 row |= {
                     "label": target.classes[int(labels[i, k])],

@@ -206,7 +206,7 @@ class PropertySession:
         return PropertyTrainResult(
             model=str(self.paths.out / MODEL),
             name=ensemble.info.name,
-            families=[str(member.info.family) for member in ensemble.members],
+            families=[member.info.family for member in ensemble.each()],
             targets=[target.label for target in self.targets],
             structures=self.parts.sizes | ({"test": len(self.test)} if self.test else {}),
             steps=fit.steps,

@@ -99,8 +99,8 @@ def study_property(
         raise OptionError(f"{len(labelled)} structures are too few for {settings.folds} folds: give more.")
     paths = [str(data)] if isinstance(data, str | Path) else [str(one) for one in data]
     folder = Path(out) if out is not None else default_folder("property-study", paths[0])
-    facts = {"structures": paths, "shape": {k: dict(v) for k, v in (shape or {}).items()}}
-    how = {"resume": resume, "overwrite": overwrite, "may_change": ("device", "save_every")}
+    facts: dict[str, Any] = {"structures": paths, "shape": {k: dict(v) for k, v in (shape or {}).items()}}
+    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "may_change": ("device", "save_every")}
     with open_with_options(folder, "property study", settings, **how, **facts) as run:
         study = Study(run, settings, targets, labelled, shape or {}, started)
         result = study.go()

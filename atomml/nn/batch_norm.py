@@ -34,7 +34,7 @@ class BatchNorm(nn.BatchNorm1d):
                 self.weight,
                 self.bias,
                 learning,
-                self.momentum,
+                self.momentum or 0.1,
                 self.eps,
             )
         return self._weighted(x, weights)

@@ -25,13 +25,13 @@ def card_of(model: str | Path | PropertyEnsemble) -> dict[str, Any]:
     return {
         "name": info.name,
         "sha256": info.sha256,
-        "members": [member.info.family for member in ensemble.members],
+        "members": [member.info.family for member in ensemble.each()],
         "targets": [
             {"name": t.name, "scale": t.label, "unit": t.unit, "classes": list(t.classes)}
             for t in ensemble.targets
         ],
         "elements": [chemical_symbols[z] for z in info.elements],
-        "citation": sorted({member.info.citation for member in ensemble.members if member.info.citation}),
+        "citation": sorted({member.info.citation for member in ensemble.each() if member.info.citation}),
         **ensemble.card,
         "limits": limits_of(ensemble),
     }

@@ -61,7 +61,8 @@ class Describer(nn.Module):
 
         if not names or len(set(names)) < len(names):
             raise OptionError("Descriptors are one or several of magpie, structure and models, each once.")
-        parts, bases = [], []
+        parts: list[str] = []
+        bases: list[Any] = []
         for name in names:
             if name in OWN:
                 parts.append(name)
@@ -85,7 +86,7 @@ class Describer(nn.Module):
                 "hyperparameters": base.hyperparameters(),
                 "info": asdict(base.info),
             }
-            for base in self.bases
+            for base in self._each()
         ]
         return {"parts": list(self.parts), "bases": bases}
 
@@ -97,7 +98,9 @@ class Describer(nn.Module):
 
         bases = []
         for base in values["bases"]:
-            info = {k: tuple(v) if isinstance(v, list) else v for k, v in base["info"].items()}
+            info: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in base["info"].items()
+            }
             kind = family_class(base["family"], "The file")
             bases.append(kind.from_hyperparameters(base["hyperparameters"], ModelInfo(**info)))
         return cls(values["parts"], bases)
@@ -105,7 +108,7 @@ class Describer(nn.Module):
     @property
     def elements(self) -> set[int] | None:
         """Atomic numbers that every potential of it knows; None without any."""
-        known = [set(base.info.elements) for base in self.bases]
+        known = [set(base.info.elements) for base in self._each()]
         return set.intersection(*known) if known else None
 
     def names(self) -> list[str]:
@@ -138,6 +141,9 @@ class Describer(nn.Module):
             else:
                 parts.append(_learned_row(self._base(part), atoms, where))
         return np.concatenate(parts)
+
+    def _each(self) -> list[Any]:
+        return list(self.bases)
 
     def _base(self, part: str) -> Any:
         return self.bases[int(part.partition(":")[2])]

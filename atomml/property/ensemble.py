@@ -125,7 +125,7 @@ class PropertyEnsemble(Model):
                     "hyperparameters": member.hyperparameters(),
                     "info": asdict(replace(member.info, sha256="")),
                 }
-                for member in self._each()
+                for member in self.each()
             ],
             "weights": self.weights,
             "calibrations": None if self.calibrations is None else [_plain(one) for one in self.calibrations],
@@ -145,7 +145,9 @@ class PropertyEnsemble(Model):
         given = hyperparameters
         members: list[Any] = []
         for one in given["members"]:
-            described = {k: tuple(v) if isinstance(v, list) else v for k, v in one["info"].items()}
+            described: dict[str, Any] = {
+                k: tuple(v) if isinstance(v, list) else v for k, v in one["info"].items()
+            }
             kind = family_class(one["family"], "The file")
             members.append(kind.from_hyperparameters(one["hyperparameters"], ModelInfo(**described)))
         domain = known = None
@@ -178,7 +180,7 @@ class PropertyEnsemble(Model):
             StructureError: A structure that no model can take.
         """
         found: dict[str, PropertyInput] = {}
-        for member in self._each():
+        for member in self.each():
             key = input_key(member)
             if key not in found:
                 found[key] = member.input_of(atoms, where)
@@ -189,7 +191,7 @@ class PropertyEnsemble(Model):
         joined = {key: join_inputs([one[key] for one in inputs]) for key in inputs[0]}
         every: list[list[Floats]] = []
         features: Floats | None = None
-        for member in self._each():
+        for member in self.each():
             found = member.predict(joined[input_key(member)])
             every.append([value.numpy() for value in learned_values(found.raw, self.targets)])
             features = found.features.numpy() if features is None else features
@@ -204,7 +206,8 @@ class PropertyEnsemble(Model):
             spread.append(off if off.ndim == 1 else off[np.arange(len(mean)), mean.argmax(axis=1)])
         return Answers(learned, spread, members, features)
 
-    def _each(self) -> list[PropertyModel]:
+    def each(self) -> list[PropertyModel]:
+        """Its members."""
         return [member for member in self.members if isinstance(member, PropertyModel)]
 
 

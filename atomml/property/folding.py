@@ -98,7 +98,7 @@ def fold_neighbours(graph: AtomGraph, k: int) -> FoldedGraph:
     kept = standing[c]
     keys = _mixed_array(_mixed_array(own[kept], colours[n[kept]]), c[kept].astype(np.uint64))
     place, index = _firsts(keys)
-    count = np.bincount(index, w[kept], minlength=len(place))
+    count: Floats = np.bincount(index, w[kept], minlength=len(place)).astype(np.float64)
     return _made(graph, first, times, node_of, c[kept][place], n[kept][place], d[kept][place], count)
 
 

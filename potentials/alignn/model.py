@@ -83,6 +83,8 @@ class ALIGNN(PropertyModel):
         config: Its shape.
     """
 
+    inputs: Tensor
+
     def __init__(
         self, info: ModelInfo, targets: Sequence[Target], config: ALIGNNConfig | None = None
     ) -> None:
@@ -147,6 +149,7 @@ class ALIGNN(PropertyModel):
         x = self.atom_embedding(self.inputs.to(kind)[g.numbers], g.times)
         y = _embedded(self.edge_embedding, g.length.to(kind), bonds)
         z = _embedded(self.angle_embedding, g.cosine.to(kind), angles)
+        layer: Any
         for depth, layer in enumerate(self.alignn_layers, start=1):
             x, m = layer.node_update(x, y, atom_ways)
             y, z = layer.edge_update(m, z, bond_ways, last=depth == len(self.alignn_layers))

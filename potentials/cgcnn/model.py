@@ -71,7 +71,7 @@ class Convolution(nn.Module):
 
     def forward(self, x: Tensor, graph: FoldedGraph, waves: Tensor) -> Tensor:
         """New ``(n_nodes, channels)`` from old ones; ``waves`` are the Gaussians of the bonds."""
-        own, other, edge = torch.split(self.fc_full.weight, self.widths, dim=1)
+        own, other, edge = torch.split(self.fc_full.weight, list(self.widths), dim=1)
         gates = gather(F.linear(x, own, self.fc_full.bias), graph.target)
         gates = gates + gather(F.linear(x, other), graph.source) + F.linear(waves, edge)
         gate, core = self.bn1(gates, graph.bond_times).chunk(2, dim=1)
@@ -90,6 +90,7 @@ class CGCNN(PropertyModel):
 
     kept_double = ("centres",)
     centres: Tensor
+    inputs: Tensor
 
     def __init__(self, info: ModelInfo, targets: Sequence[Target], config: CGCNNConfig | None = None) -> None:
         super().__init__(info, targets)

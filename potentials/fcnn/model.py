@@ -110,7 +110,8 @@ class FCNN(PropertyModel):
         given = dict(settings)
         targets, describer, width = (given.pop(key) for key in ("targets", "describer", "width"))
         try:
-            config = FCNNConfig(**{k: tuple(v) if isinstance(v, list) else v for k, v in given.items()})
+            shape: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in given.items()}
+            config = FCNNConfig(**shape)
         except TypeError as error:
             raise ModelError(f"A fully connected network has no such setting ({error}).") from None
         return cls(property_info(name, "fcnn", elements), targets, describer, width, config)

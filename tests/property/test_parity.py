@@ -94,7 +94,7 @@ def whole(graph: Any, k: int | None) -> FoldedGraph:
 @pytest.mark.parametrize("family", ["cgcnn", "alignn"])
 @pytest.mark.parametrize("learning", [False, True], ids=["answers", "gradients"])
 def test_folded_graphs_give_what_whole_ones_give(family: str, learning: bool) -> None:
-    """Answers, gradients and batch statistics; a batch, for the statistics of equal atoms alone are rounding."""
+    """Answers, gradients, batch statistics; of a batch: the statistics of equal atoms alone are rounding."""
     kinds: dict[str, Any] = {"cgcnn": CGCNN, "alignn": ALIGNN}
     shape = {"channels": 12, "hidden": 12} if family == "cgcnn" else {"channels": 12, "embedding": 8}
     results = []
