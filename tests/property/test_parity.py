@@ -121,15 +121,15 @@ def test_folded_graphs_give_what_whole_ones_give(family: str, learning: bool) ->
 
 def test_composition_and_symmetry_are_those_of_matminer() -> None:
     pytest.importorskip("matminer")
-    from matminer.featurizers.composition import ElementProperty
-    from matminer.featurizers.structure.order import DensityFeatures, StructuralComplexity
-    from matminer.featurizers.structure.symmetry import GlobalSymmetryFeatures
-    from pymatgen.io.ase import AseAtomsAdaptor
-
     describer = Describer.fresh(["magpie", "structure"])
     names = describer.names()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
+        from matminer.featurizers.composition import ElementProperty
+        from matminer.featurizers.structure.order import DensityFeatures, StructuralComplexity
+        from matminer.featurizers.structure.symmetry import GlobalSymmetryFeatures
+        from pymatgen.io.ase import AseAtomsAdaptor
+
         for atoms in structures().values():
             row = dict(zip(names, describer.row(atoms), strict=True))
             structure = AseAtomsAdaptor.get_structure(atoms)
@@ -158,7 +158,9 @@ def test_files_of_the_public_code_are_converted_without_running_anything(tmp_pat
     found = convert_cgcnn(tmp_path / "gap.pth.tar")
     atoms = structures()["skewed"]
     expected = model.outputs(join_inputs([model.input_of(atoms)])).raw * 2.0 - 1.5
-    assert found.answer([found.inputs_of(atoms)]).learned[0] == pytest.approx(float(expected.detach()), abs=1e-5)
+    assert found.answer([found.inputs_of(atoms)]).learned[0] == pytest.approx(
+        float(expected.detach()), abs=1e-5
+    )
     assert found.targets[0].name == "gap"
     torch.save({**file, "normalizer": scale, "args": Path("x")}, tmp_path / "bad.pth.tar")
     with pytest.raises(CheckpointError, match=r"bad\.pth\.tar"):
