@@ -139,7 +139,9 @@ def test_composition_and_symmetry_are_those_of_matminer() -> None:
             symmetry = GlobalSymmetryFeatures().featurize(structure)
             complexity = StructuralComplexity(symprec=0.01).featurize(structure)[0]
             found = [row[n] for n in ("density", "volume per atom", "packing fraction", "space group")]
-            assert found == pytest.approx([*map(float, density), symmetry[0]], rel=2e-5)
+            assert found == pytest.approx(
+                [*map(float, density), symmetry[0]], rel=2e-4
+            )  # their atomic masses
             assert row["structural complexity per atom"] == pytest.approx(float(complexity), abs=1e-12)
             assert bool(row["centrosymmetric"]) == symmetry[3]
 

