@@ -53,11 +53,16 @@ __all__ = [
 DEFAULT_MODEL = "chgnet-0.3.0"
 
 FAMILIES = {
+    "alignn": "atomml.potentials.alignn:ALIGNN",
+    "cgcnn": "atomml.potentials.cgcnn:CGCNN",
     "chgnet": "atomml.potentials.chgnet:CHGNet",
     "dpa3": "atomml.potentials.dpa3:DPA3",
+    "fcnn": "atomml.potentials.fcnn:FCNN",
     "lennard_jones": "atomml.potentials.lennard_jones:LennardJones",
     "mace": "atomml.potentials.mace:MACE",
+    "property": "atomml.property.ensemble:PropertyEnsemble",
     "sphnet": "atomml.potentials.sphnet:SPHNet",
+    "xgboost": "atomml.potentials.boosted:BoostedTrees",
 }
 """Family, as a checkpoint names it, to the class that its weights fit."""
 

@@ -10,11 +10,11 @@ from atomml.cli.parsing import Parser
 from atomml.errors import OptionError
 
 if TYPE_CHECKING:
-    from atomml.model import Potential
+    from atomml.base_model import Model
 
 __all__ = ["run"]
 
-_PEERS = ("chgnet", "mace", "deepmd")
+_PEERS = ("chgnet", "mace", "deepmd", "cgcnn")
 
 
 def run(name: str, argv: Sequence[str]) -> int:
@@ -49,7 +49,7 @@ def run(name: str, argv: Sequence[str]) -> int:
     return 0
 
 
-def _read(peer: str, file: str, head: str | None) -> Potential:
+def _read(peer: str, file: str, head: str | None) -> Model:
     """The model in a peer's file."""
     if peer == "mace":
         from atomml.potentials.mace.pickled import convert_mace
@@ -60,7 +60,11 @@ def _read(peer: str, file: str, head: str | None) -> Potential:
 
         return convert_deepmd(file, head)
     if head is not None:
-        raise OptionError("CHGNet has one head: leave --head out.")
+        raise OptionError(f"Files of {peer} have one head: leave --head out.")
+    if peer == "cgcnn":
+        from atomml.potentials.cgcnn.public_files import convert_cgcnn
+
+        return convert_cgcnn(file)
     from atomml.potentials.chgnet import load_published
 
     return load_published(file)

@@ -63,6 +63,7 @@ COMMANDS = {
     "hamiltonian": Command(
         "atomml.cli.hamiltonian", "Kohn-Sham matrices: label, train, predict, start the next SCF"
     ),
+    "property": Command("atomml.cli.property", "properties from structure: train, predict, evaluate, study"),
     "models": Command("atomml.cli.models", "list, info, verify, add, remove"),
     "check": Command("atomml.cli.check", "the physics that every model must pass, as a table"),
     "convert": Command("atomml.cli.convert", "a peer's weights to a checkpoint of ours"),

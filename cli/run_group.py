@@ -97,7 +97,7 @@ def refuse_resume(found: argparse.Namespace, command: str) -> None:
 
 
 def call_shown(title: str, found: argparse.Namespace, function: Any, **given: Any) -> int:
-    """Call the workflow under a progress bar, and print what it found."""
+    """Call the workflow under a progress bar, and print what it found; 3 where a part of it failed."""
     from atomml.cli.display import print_json, print_results, run_shown, say
     from atomml.run import default_folder
 
@@ -118,4 +118,4 @@ def call_shown(title: str, found: argparse.Namespace, function: Any, **given: An
         shown = {key: value for key, value in result.results().items() if key not in _NOT_SHOWN}
         print_results(shown, result.units())
         say(f"written to {result.folder}/ (report.html)")
-    return 0
+    return 0 if result.converged else 3

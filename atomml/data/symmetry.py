@@ -11,7 +11,14 @@ from numpy.typing import NDArray
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["PointGroup", "UniqueSite", "conventional_cell", "point_group", "unique_sites"]
+__all__ = [
+    "PointGroup",
+    "UniqueSite",
+    "conventional_cell",
+    "point_group",
+    "symmetry_dataset",
+    "unique_sites",
+]
 
 
 class PointGroup(NamedTuple):
@@ -52,7 +59,7 @@ def point_group(atoms: Atoms, symprec: float) -> PointGroup:
         atoms: The crystal.
         symprec: How far atoms may be off their symmetric sites, Å.
     """
-    found = _dataset(atoms, symprec)
+    found = symmetry_dataset(atoms, symprec)
     if found is None:
         return PointGroup("P1", np.eye(3)[None])
     lattice = np.asarray(atoms.cell.array)
@@ -68,7 +75,7 @@ def unique_sites(atoms: Atoms, symprec: float) -> list[UniqueSite]:
         atoms: The crystal, in any of its cells.
         symprec: How far atoms may be off their symmetric sites, Å.
     """
-    found = _dataset(atoms, symprec)
+    found = symmetry_dataset(atoms, symprec)
     if found is None:
         return [UniqueSite(atom.symbol, (atom.index,), "a", 1, "1") for atom in atoms]
     cells = len(found.std_types) / len(atoms)  # conventional cells in the one given
@@ -90,7 +97,7 @@ def unique_sites(atoms: Atoms, symprec: float) -> list[UniqueSite]:
 
 def conventional_cell(atoms: Atoms, symprec: float) -> NDArray[np.int_] | None:
     """Rows of the conventional cell in whole vectors of the cell, ``(3, 3)``; None where they are none."""
-    found = _dataset(atoms, symprec)
+    found = symmetry_dataset(atoms, symprec)
     if found is None:
         return None
     # spglib's matrix takes the conventional vectors (as columns) to those of the cell.
@@ -99,8 +106,8 @@ def conventional_cell(atoms: Atoms, symprec: float) -> NDArray[np.int_] | None:
     return whole if np.allclose(rows, whole, atol=1e-3) else None
 
 
-def _dataset(atoms: Atoms, symprec: float) -> Any:
-    """What spglib finds, or None.
+def symmetry_dataset(atoms: Atoms, symprec: float) -> Any:
+    """What spglib finds in a crystal (tolerance in Å), or None.
 
     spglib returns None or raises then, according to a global setting of its own that other packages
     (phonopy among them) change when they are imported.

@@ -18,6 +18,7 @@ from atomml.report import (
     formation_recipe,
     hamiltonian_recipes,
     learning_recipe,
+    property_recipes,
     transport_recipes,
 )
 from atomml.report.data_recipe import data_report
@@ -127,6 +128,10 @@ RECIPES: dict[str, Recipe] = {
     "neb": transport_recipes.neb,
     "phonons": crystal_recipes.phonons,
     "predict": predict,
+    "property evaluate": property_recipes.evaluation,
+    "property predict": property_recipes.prediction,
+    "property study": property_recipes.study,
+    "property train": property_recipes.training,
     "qha": crystal_change_recipes.qha,
     "rdf": transport_recipes.rdf,
     "relax": relax,
@@ -149,6 +154,9 @@ SHOWN_BY_RECIPE: dict[str, Collection[str]] = {
     "hamiltonian scf": hamiltonian_recipes.SHOWN_SCF,
     "learn": learning_recipe.SHOWN,
     "phonons": crystal_recipes.SHOWN_PHONONS,
+    "property evaluate": property_recipes.SHOWN_EVALUATION,
+    "property study": property_recipes.SHOWN_STUDY,
+    "property train": property_recipes.SHOWN_TRAINING,
     "qha": crystal_change_recipes.SHOWN_QHA,
     "rdf": ("pairs",),
     "surface": crystal_change_recipes.SHOWN_SURFACE,

@@ -38,6 +38,10 @@ KINDS: dict[str, Kind] = {
             "atomml.testing.potential_dynamics",
         ),
     ),
+    "property": Kind(
+        subject="atomml.testing.property_subject:PropertySubject",
+        laws=("atomml.testing.property_laws",),
+    ),
 }
 
 
@@ -66,7 +70,7 @@ def run_conformance(
 
     Args:
         model: A model, or the name or file of one. It is copied, never changed.
-        kind: ``potential``, and later others.
+        kind: ``potential`` or ``property``.
         dtype: ``float64``, where the laws are sharp, or ``float32``, with tolerances that
             follow from its rounding.
         quick: Fewer structures, and no law that takes long.

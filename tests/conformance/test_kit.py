@@ -52,7 +52,7 @@ def test_every_law_says_in_a_line_what_it_demands() -> None:
     laws = laws_for("potential")
     assert len(laws) == len({found.name for found in laws}) >= 17
     assert all(found.summary.endswith(".") and found.kind == "potential" for found in laws)
-    assert set(KINDS) == {"potential"}
+    assert set(KINDS) == {"potential", "property"}
 
 
 def test_a_law_cannot_be_stated_twice() -> None:

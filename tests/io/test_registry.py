@@ -19,6 +19,8 @@ from atomml.electronic.hamiltonian_model import HamiltonianModel
 from atomml.errors import CheckpointError, InputError, ModelError, OptionError
 from atomml.graph import build_graph
 from atomml.model import Potential
+from atomml.property.ensemble import PropertyEnsemble
+from atomml.property.property_model import PropertyModel
 from atomml.registry import (
     BUILT_IN,
     FAMILIES,
@@ -134,7 +136,9 @@ def test_the_alias_is_the_default_model() -> None:
 
 def test_every_family_names_a_model() -> None:
     kinds = [registry.family_class(family, "a test") for family in FAMILIES]
-    assert all(issubclass(kind, Potential | HamiltonianModel) for kind in kinds)
+    assert all(
+        issubclass(kind, Potential | HamiltonianModel | PropertyModel | PropertyEnsemble) for kind in kinds
+    )
 
 
 def test_names_and_aliases_are_unique() -> None:
