@@ -19,7 +19,6 @@ from atomml.train.scales import scales_of
 from atomml.workflows.training_presets import PRESETS, preset_of, preset_path
 
 
-
 @pytest.mark.parametrize("name", PRESETS)
 def test_every_preset_is_a_model_of_its_family(name: str) -> None:
     shape = preset_of(name)
