@@ -1,7 +1,7 @@
 """The one labelling engine: energy, forces, stress of a structure by a named method.
 
 ``pbe/def2-svp`` and its like go to PySCF (molecules), ``gfn2`` and ``gfn1`` to tblite (molecules and
-crystals), and the name or file of a model of the suite to that model. A label comes with the exact
+crystals), ``mmff94s`` to RDKit, and the name or file of a model of the suite to that model. A label comes with the exact
 method: what was computed, the settings that change it, and the versions.
 """
 
@@ -47,6 +47,7 @@ METHODS = {
     "mp2/BASIS": "second-order perturbation theory, all electrons correlated (extra pyscf)",
     "gfn2": "GFN2-xTB for molecules and, at the Γ point, crystals (extra gfn2)",
     "gfn1": "GFN1-xTB, likewise (extra gfn2)",
+    "mmff94s": "the force field MMFF94s for molecules (extra rdkit)",
     "MODEL": "a model of the suite by name or file, such as chgnet-0.3.0",
 }
 """How a method is written, and what it stands for."""
@@ -118,6 +119,10 @@ def engine_of(method: str, settings: LabelSettings | None = None) -> Engine:
         from atomml.data.label_tblite import TbliteEngine
 
         return TbliteEngine(name.lower(), settings)
+    if name.lower() == "mmff94s":
+        from atomml.data.label_mmff import MmffEngine
+
+        return MmffEngine()
     if _is_model(name):
         from atomml.data.label_potential import PotentialEngine
 
@@ -215,6 +220,7 @@ def structure_digest(atoms: Atoms) -> str:
     positions = np.ascontiguousarray(atoms.positions, dtype="<f8")
     cell = np.ascontiguousarray(atoms.cell.array, dtype="<f8")
     state = [atoms.info.get("charge"), atoms.info.get("spin"), atoms.pbc.tolist()]
+    state += [atoms.info["bonds"]] if "bonds" in atoms.info else []
     return digest_of(numbers.tobytes(), positions.tobytes(), cell.tobytes(), json.dumps(state, default=float))
 
 
