@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from atomml.workflows.fine_tuning import finetune
     from atomml.workflows.formation_energy import formation
     from atomml.workflows.lattice_dynamics import phonons
+    from atomml.workflows.pose_strain import ligand_strain
     from atomml.workflows.molecular_dynamics import md
     from atomml.workflows.nudged_band import neb
     from atomml.workflows.point_defects import defect
@@ -50,6 +51,7 @@ __all__ = [
     "formation",
     "import_data",
     "label_data",
+    "ligand_strain",
     "md",
     "neb",
     "phonons",
@@ -81,6 +83,7 @@ _HOME = {
     "formation": "formation_energy",
     "import_data": "data_import",
     "label_data": "data_label",
+    "ligand_strain": "pose_strain",
     "split_data": "data_split",
     "md": "molecular_dynamics",
     "neb": "nudged_band",

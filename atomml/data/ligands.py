@@ -169,6 +169,8 @@ def _pose(source: str, index: int, molecule: Any, properties: dict[str, str] | N
     error = None
     with _quiet():
         try:
+            if molecule.GetNumAtoms() > 1 and not molecule.GetNumBonds():
+                _read_off_bonds(molecule, said)
             chemistry.SanitizeMol(molecule)
         except (ValueError, RuntimeError) as wrong:
             error = f"{_line(wrong)}: mend the record."
@@ -178,6 +180,21 @@ def _pose(source: str, index: int, molecule: Any, properties: dict[str, str] | N
             else:
                 chemistry.AssignStereochemistryFrom3D(molecule)
     return Pose(source, index, name, None if error else molecule, error, said)
+
+
+def _read_off_bonds(molecule: Any, said: dict[str, str]) -> None:
+    """Bonds of a record that has none, as its geometry and its ``charge`` tell them.
+
+    Raises:
+        ValueError: They don't.
+    """
+    from rdkit.Chem import rdDetermineBonds
+
+    try:
+        charge = int(float(said.get("charge", "0")))
+        rdDetermineBonds.DetermineBonds(molecule, charge=charge)
+    except (ValueError, RuntimeError) as error:
+        raise ValueError("it has no bonds, and its geometry and 'charge' do not tell them") from error
 
 
 def _name(molecule: Any, otherwise: str) -> str:

@@ -17,6 +17,7 @@ from atomml.report import (
     defect_recipes,
     formation_recipe,
     hamiltonian_recipes,
+    ligand_recipe,
     transport_recipes,
 )
 from atomml.report.data_recipe import data_report
@@ -126,6 +127,7 @@ RECIPES: dict[str, Recipe] = {
     "phonons": crystal_recipes.phonons,
     "predict": predict,
     "qha": crystal_change_recipes.qha,
+    "ligand-strain": ligand_recipe.ligand_strain,
     "rdf": transport_recipes.rdf,
     "relax": relax,
     "screen": screen,
