@@ -3,9 +3,9 @@
     python benchmarks/ligand_strain_dft.py [--models mmff94s,gfn2] [--molecules 24] [--budget 40] [--table]
 
 Approved drugs of at most 18 heavy atoms, neutral, built from SMILES. A pose is the lowest of a few MMFF94s
-conformers with its torsions turned by 40 to 120 degrees, so that a lower minimum is known to exist. Each model
-relaxes pose and conformers by itself (``ligand_strain``, 20 conformers); then B3LYP-D3(BJ)/def2-SVP with density
-fitting (PySCF) gives the energy of both geometries. The error of a model is its strain less that difference.
+conformers with its torsions turned by 40 to 120 degrees, so that a lower minimum is known to exist. Each
+model relaxes pose and conformers by itself (``ligand_strain``, 20 conformers); then B3LYP-D3(BJ)/def2-SVP
+with density fitting (PySCF) gives the energy of both. A model's error is its strain less that difference.
 
 Every result is kept in ``ligand_strain_dft.json`` as soon as it is there: a second call goes on, and another
 model is added with its own single points only. ``--budget`` is CPU minutes of this call.
@@ -136,7 +136,10 @@ def _measure(kept: dict[str, Any], name: str, smiles: str, model: str) -> None:
             **found,
         }
     write_atomic(KEPT, json.dumps(kept) + "\n")
-    print(f"{name} {model} {one['models'][model].get('strain_kcal_per_mol')} {time.process_time():.0f} s", flush=True)
+    print(
+        f"{name} {model} {one['models'][model].get('strain_kcal_per_mol')} {time.process_time():.0f} s",
+        flush=True,
+    )
 
 
 def _print(kept: dict[str, Any]) -> None:
@@ -146,7 +149,7 @@ def _print(kept: dict[str, Any]) -> None:
 
     models = list(dict.fromkeys(model for one in kept.values() for model in one["models"]))
     shared = [n for n, one in kept.items() if all("pose" in one["models"].get(m, {}) for m in models)]
-    print(f"\n{len(shared)} molecules, against {METHOD} (density fitting) at each model's geometries; kcal/mol\n")
+    print(f"\n{len(shared)} molecules, against {METHOD} at each model's geometries; kcal/mol\n")
     print("| model | mean strain | mean DFT strain | MAE | 95% interval | RMSE | bias | Spearman | CPU s |")
     print("|---|---|---|---|---|---|---|---|---|")
     draws = np.random.default_rng(0).integers(len(shared), size=(2000, len(shared)))
@@ -159,7 +162,8 @@ def _print(kept: dict[str, Any]) -> None:
         rank = spearmanr(own, true).statistic
         cpu = np.median([row["model_cpu_s"] for row in rows])
         print(
-            f"| {model} | {own.mean():.2f} | {true.mean():.2f} | {np.abs(off).mean():.2f} | {low:.2f}-{high:.2f} | "
+            f"| {model} | {own.mean():.2f} | {true.mean():.2f} | {np.abs(off).mean():.2f} | "
+            f"{low:.2f}-{high:.2f} | "
             f"{np.sqrt((off**2).mean()):.2f} | {off.mean():+.2f} | {rank:.2f} | {cpu:.1f} |"
         )
 

@@ -8,7 +8,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from atomml.cli.parsing import Parser, add_flags, calculator_settings, layers_of, resolve_flags
-from atomml.cli.workflow import EXIT_NOT_CONVERGED, SharedOptions, add_control_flags, set_threads, with_dispersion
+from atomml.cli.workflow import (
+    EXIT_NOT_CONVERGED,
+    SharedOptions,
+    add_control_flags,
+    set_threads,
+    with_dispersion,
+)
 from atomml.config import option_specs
 from atomml.errors import OptionError
 from atomml.workflows.pose_strain import DEFAULT_MODEL, LigandStrainOptions
@@ -17,20 +23,28 @@ __all__ = ["run"]
 
 _SHOWN = 20
 _COLUMNS = (
-    *("rank", "id", "strain_kcal_per_mol", "strain_refined_kcal_per_mol", "strain_committee_std_kcal_per_mol"),
+    *(
+        "rank",
+        "id",
+        "strain_kcal_per_mol",
+        "strain_refined_kcal_per_mol",
+        "strain_committee_std_kcal_per_mol",
+    ),
     *("strain_searches_std_kcal_per_mol", "search_converged", "left_basin", "passes", "torsions", "error"),
 )
 _ABOUT = (
-    "Strain of docked or crystal poses: the energy of the pose, relaxed a little, over the unbound minimum of its "
-    "ligand. Reads SD, MOL2, PDB (with --template) and Parquet; writes results.csv, results.parquet, poses.sdf, "
-    "minima.sdf and report.html."
+    "Strain of docked or crystal poses: the energy of the pose, relaxed a little, over the unbound minimum "
+    "of its ligand. Reads SD, MOL2, PDB (with --template) and Parquet; writes results.csv, results.parquet, "
+    "poses.sdf, minima.sdf and report.html."
 )
 
 
 def run(name: str, argv: Sequence[str]) -> int:
     """Parse, compute, print the ranked table; returns the exit code."""
     own = option_specs(LigandStrainOptions)
-    shared = {key: spec for key, spec in option_specs(SharedOptions).items() if key not in ("order", "orderings")}
+    shared = {
+        key: spec for key, spec in option_specs(SharedOptions).items() if key not in ("order", "orderings")
+    }
     parser = Parser("atomml ligand-strain", _ABOUT, f"The model is {DEFAULT_MODEL} if none is named.")
     parser.add_argument("poses", nargs="*", metavar="POSES", help="files, folders, patterns")
     add_flags(parser, own, "options of ligand-strain")

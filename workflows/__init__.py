@@ -18,10 +18,10 @@ if TYPE_CHECKING:
     from atomml.workflows.fine_tuning import finetune
     from atomml.workflows.formation_energy import formation
     from atomml.workflows.lattice_dynamics import phonons
-    from atomml.workflows.pose_strain import ligand_strain
     from atomml.workflows.molecular_dynamics import md
     from atomml.workflows.nudged_band import neb
     from atomml.workflows.point_defects import defect
+    from atomml.workflows.pose_strain import ligand_strain
     from atomml.workflows.quasi_harmonic import qha
     from atomml.workflows.relaxation import relax
     from atomml.workflows.relaxation_batched import relax_batched

@@ -1,7 +1,7 @@
 """Ligands as RDKit sees them: which poses are of one ligand, what changed between two geometries.
 
-All work on a ligand is done on one molecule, made from its canonical SMILES, so that no result depends on how a
-file numbers its atoms; ``places[i]`` of a pose says which of its atoms the molecule's atom ``i`` is.
+All work on a ligand is done on one molecule, made from its canonical SMILES, so that no result depends on
+how a file numbers its atoms; ``places[i]`` of a pose says which of its atoms the molecule's atom ``i`` is.
 """
 
 from __future__ import annotations
@@ -214,14 +214,18 @@ def best_overlay(ligand: Ligand, moving: Array, onto: Array) -> tuple[Array, flo
     """Lay a geometry on another; equivalent atoms may take each other's places.
 
     Returns:
-        The positions of ``moving`` laid on ``onto``, the RMSD of the heavy atoms in Å, and for each heavy atom
-        of ``onto`` the one of ``moving`` that lies on it.
+        The positions of ``moving`` laid on ``onto``, the RMSD of the heavy atoms in Å, and for each heavy
+        atom of ``onto`` the one of ``moving`` that lies on it.
     """
     from rdkit.Chem import rdMolAlign
 
     chemistry = rdkit_chem()
     with _quiet():
-        both = chemistry.RemoveAllHs(ligand.at(moving, onto)) if len(ligand.heavy) > 1 else ligand.at(moving, onto)
+        both = (
+            chemistry.RemoveAllHs(ligand.at(moving, onto))
+            if len(ligand.heavy) > 1
+            else ligand.at(moving, onto)
+        )
         _, _, pairs = rdMolAlign.GetBestAlignmentTransform(
             both, both, prbCid=0, refCid=1, maxMatches=_MATCHES
         )
@@ -234,16 +238,16 @@ def best_overlay(ligand: Ligand, moving: Array, onto: Array) -> tuple[Array, flo
 
 def _with_hydrogens(molecule: Any) -> tuple[Any, int]:
     """The molecule with hydrogens; those that were absent placed by MMFF94s, all other atoms held."""
-    from rdkit.Chem import rdForceFieldHelpers as fields
+    from rdkit.Chem import rdForceFieldHelpers
 
     chemistry = rdkit_chem()
     complete = chemistry.AddHs(molecule, addCoords=True)
     before, after = molecule.GetNumAtoms(), complete.GetNumAtoms()
     if after == before:
         return complete, 0
-    properties = fields.MMFFGetMoleculeProperties(complete, mmffVariant="MMFF94s")
+    properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(complete, mmffVariant="MMFF94s")
     if properties is not None:
-        field = fields.MMFFGetMoleculeForceField(complete, properties)
+        field = rdForceFieldHelpers.MMFFGetMoleculeForceField(complete, properties)
         field.Initialize()
         for place in range(before):
             field.AddFixedPoint(place)

@@ -89,10 +89,10 @@ def distinct(ligand: Ligand, found: list[tuple[Array, float]]) -> tuple[list[int
     kind_of: list[int] = []
     for number, (positions, energy) in enumerate(found):
         for kind, other in enumerate(kept):
-            if abs(found[other][1] - energy) < _SAME_ENERGY:
-                if best_overlay(ligand, positions, found[other][0])[1] < _SAME_RMSD:
-                    kind_of.append(kind)
-                    break
+            near = abs(found[other][1] - energy) < _SAME_ENERGY
+            if near and best_overlay(ligand, positions, found[other][0])[1] < _SAME_RMSD:
+                kind_of.append(kind)
+                break
         else:
             kind_of.append(len(kept))
             kept.append(number)
@@ -100,7 +100,7 @@ def distinct(ligand: Ligand, found: list[tuple[Array, float]]) -> tuple[list[int
 
 
 def guessed_hessian() -> Callable[[Atoms], Array]:
-    """A function that gives the force field's Hessian of a structure of a ligand, to start a minimisation from."""
+    """A function that gives the force field's Hessian of a ligand's structure, to start from."""
     from atomml.data.force_fields import bonded_molecule
 
     fields: dict[str, ForceField] = {}
@@ -139,14 +139,14 @@ def _embedded(ligand: Ligand, count: int, seed: int) -> list[Array]:
 
 def _minimised(ligand: Ligand, positions: Array, universal: bool) -> tuple[Array, float]:
     """A geometry after the force field's minimisation, and its energy in kcal/mol."""
-    from rdkit.Chem import rdForceFieldHelpers as fields
+    from rdkit.Chem import rdForceFieldHelpers
 
     molecule = ligand.at(positions)
     if universal:
-        field = fields.UFFGetMoleculeForceField(molecule)
+        field = rdForceFieldHelpers.UFFGetMoleculeForceField(molecule)
     else:
-        properties = fields.MMFFGetMoleculeProperties(molecule, mmffVariant="MMFF94s")
-        field = fields.MMFFGetMoleculeForceField(molecule, properties)
+        properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(molecule, mmffVariant="MMFF94s")
+        field = rdForceFieldHelpers.MMFFGetMoleculeForceField(molecule, properties)
     field.Initialize()
     for _ in range(_ROUNDS):
         if field.Minimize(maxIts=_ITERATIONS, forceTol=1e-4, energyTol=1e-7) == 0:

@@ -36,7 +36,11 @@ def result_of(records: Sequence[Record], n_ligands: int, threshold: float | None
     """Rows of every record, ranked and held against the threshold; the molecules beside them."""
     result = LigandStrainResult(n_poses=len(records), n_ligands=n_ligands, threshold=threshold)
     for record in records:
-        row: dict[str, Any] = {"id": record.pose.name, "input": record.pose.source, "record": record.pose.index}
+        row: dict[str, Any] = {
+            "id": record.pose.name,
+            "input": record.pose.source,
+            "record": record.pose.index,
+        }
         if record.prepared is not None:
             row |= {"smiles": record.prepared.ligand, "hydrogens_added": record.prepared.hydrogens_added}
         row |= record.found["row"] if record.found is not None else {}

@@ -22,7 +22,7 @@ Pair = tuple["Atoms", "Atoms"]
 
 
 def committee_spread(pairs: Sequence[Pair], model: GivenModel) -> list[float | None]:
-    """Standard deviation (kcal/mol, divided by n - 1) of the strain among a committee's models, at each pair."""
+    """Standard deviation (kcal/mol, divided by n - 1) of the strain among a committee's models, by pair."""
     members = getattr(model.potential, "members", ())
     if not members:
         return [None] * len(pairs)
@@ -60,7 +60,7 @@ def refined_strains(
 
 
 def energy_of(atoms: Atoms, method: str) -> float:
-    """Energy in eV by a method of the labelling engine; density functionals by density fitting, without forces.
+    """Energy in eV by a method of the labelling engine; density functionals with density fitting, no forces.
 
     Raises:
         InputError: No such method, or what it cannot compute.
@@ -99,7 +99,7 @@ def _energy_by_model(atoms: Atoms, model: GivenModel) -> float:
 
 
 def _relaxed(atoms: Atoms, options: LigandStrainOptions, fmax: float, optimizer: str) -> Atoms:
-    """A geometry relaxed by the method: with ASE's optimiser, or from the force field's Hessian where none is named.
+    """A geometry relaxed by the method: by ASE's optimiser, or from the force field's Hessian without one.
 
     Raises:
         AtomMLError: It failed.

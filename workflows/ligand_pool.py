@@ -1,4 +1,4 @@
-"""The unbound side of a ligand: its minima, the reference that follows, and how far the search has converged."""
+"""The unbound side of a ligand: its minima, the reference that follows, how far the search has converged."""
 
 from __future__ import annotations
 

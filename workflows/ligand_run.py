@@ -1,4 +1,4 @@
-"""How ``ligand-strain`` runs: records into ligands, ligands to workers through a manifest, answers into rows."""
+"""How ``ligand-strain`` runs: records into ligands, ligands to workers by a manifest, answers into rows."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ from atomml.run import RunFolder, plain
 from atomml.worker_pool import WorkerPool, available_cpus
 from atomml.workflows.inputs import GivenModel, expand_sources, input_record
 from atomml.workflows.ligand_chemistry import PreparedPose, prepare_pose
-from atomml.workflows.pose_strain import LigandStrainOptions, LigandStrainResult, threshold_for
 from atomml.workflows.ligand_work import LigandOrder, LigandTask, PoseOrder, work
+from atomml.workflows.pose_strain import LigandStrainOptions, LigandStrainResult, threshold_for
 from atomml.workflows.run_record import finish_run
 from atomml.workflows.screening_run import Clock, Here
 
@@ -155,9 +155,7 @@ class LigandRun:
     def _compute(self, manifest: Manifest, ligands: Mapping[str, list[Record]]) -> None:
         by_name = self.pool is not None or self._workers(len(ligands)) > 0
         model: str | GivenModel = self.model.source if by_name else self.model
-        task = LigandTask(
-            self.options, model, dict(self.model.settings), self.dtype, self.device, self.seed
-        )
+        task = LigandTask(self.options, model, dict(self.model.settings), self.dtype, self.device, self.seed)
         items = (_item(smiles, records, task) for smiles, records in ligands.items())
         clock = Clock(len(ligands))
         with self._executor(len(ligands)) as executor:
@@ -214,16 +212,16 @@ class LigandRun:
             self.run.warn(f"{len(failed)} poses have no strain; their rows in results.csv say why.")
         unfinished = sum(row.get("converged") is False for row in result.rows)
         if unfinished:
-            self.run.warn(f"{unfinished} poses are not converged in {self.options.steps} steps: add --steps.")
+            self.run.warn(f"{unfinished} poses are not converged in {self.options.steps} steps: add some.")
         if result.n_flagged:
             self.run.warn(
-                f"{result.n_flagged} poses have left their basin or have a search that has not converged: see "
+                f"{result.n_flagged} poses have left their basin or have a search that is not converged: see "
                 "the columns left_basin, search_converged and note."
             )
 
 
 def work_each(orders: Sequence[LigandOrder]) -> list[tuple[dict[str, Any] | None, str | None]]:
-    """:func:`atomml.workflows.ligand_work.work`, quiet; where a group fails as a whole, its ligands one by one."""
+    """:func:`atomml.workflows.ligand_work.work`, without the progress of each relaxation."""
     from atomml.run import listening
 
     with listening(None):

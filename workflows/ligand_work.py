@@ -1,4 +1,4 @@
-"""What a worker of ``ligand-strain`` does: a group of ligands, their poses and conformers in shared batches."""
+"""What a worker of ``ligand-strain`` does: ligands, whose poses and conformers share batches."""
 
 from __future__ import annotations
 
@@ -130,8 +130,8 @@ def _loaded(name: str, calculator: str, dtype: str, device: str) -> GivenModel:
 def work(orders: Sequence[LigandOrder]) -> list[Answer]:
     """Do the orders, all of one task; an answer for each, in their order.
 
-    An answer has a record for each pose: ``row``, the relaxed pose and the minimum in the ligand's order of atoms,
-    torsions and the convergence; or ``error``.
+    An answer has a record for each pose: ``row``, the relaxed pose and the minimum in the ligand's order of
+    atoms, torsions and the convergence; or ``error``.
     """
     task = orders[0].task
     model = task.loaded()
@@ -223,7 +223,9 @@ def _answer(case: _Case, model: GivenModel, options: LigandStrainOptions) -> Ans
         _record(case, one, minimum, lowest, shared, spread, better, options)
         for one, spread, better in zip(good, spreads, refined, strict=True)
     )
-    return {"poses": [next(records) if one.error is None else {"error": one.error} for one in case.bound]}, None
+    return {
+        "poses": [next(records) if one.error is None else {"error": one.error} for one in case.bound]
+    }, None
 
 
 def _of_ligand(pool: Pool, options: LigandStrainOptions) -> dict[str, Any]:
@@ -276,7 +278,9 @@ def _record(
         "left_basin": notes[0] is not None,
         "pose_shift_A": shift_of(ligand, bound.order.positions, positions),
         "minimum_rmsd_A": rmsd,
-        "torsions": "; ".join(f"{name} {change:.0f}°" for name, _, _, _, change in torsions[:_SHOWN_TORSIONS]),
+        "torsions": "; ".join(
+            f"{name} {change:.0f}°" for name, _, _, _, change in torsions[:_SHOWN_TORSIONS]
+        ),
         "n_conformers": shared["n_conformers"],
         "n_minima": shared["n_minima"],
         "energy_bound_eV": energy,
@@ -299,7 +303,7 @@ def _record(
 def _torsion_rows(
     ligand: Ligand, bound: _Bound, positions: Array, minimum: Array, pairs: dict[int, int]
 ) -> list[tuple[str, float, float, float, float]]:
-    """Atoms (numbers of the file, from 1), angles in pose, relaxed pose and minimum, change; largest change first."""
+    """Atoms (numbered as in the file, from 1), angles given, in relaxed pose and minimum, and the change."""
     there = tuple(tuple(pairs.get(atom, atom) for atom in torsion) for torsion in ligand.torsions)
     given = angles_of(ligand.torsions, bound.order.positions)
     relaxed = angles_of(ligand.torsions, positions)

@@ -1,8 +1,8 @@
 """Ligand strain: what a bound pose costs over the unbound minimum of the same ligand, one or a library.
 
-The protocol is that of StrainRelief (Cole et al., J. Chem. Inf. Model. 65 (2025), doi:10.1021/acs.jcim.5c00586):
-the pose is relaxed to a loose criterion, conformers to a tight one, and the strain is the difference. Here the
-unbound side is searched once per ligand, and the search says how far it has converged.
+The protocol is that of StrainRelief (Cole et al., J. Chem. Inf. Model. (2025), doi:10.1021/acs.jcim.5c00586):
+the pose is relaxed to a loose criterion, conformers to a tight one, and the strain is the difference. Here
+the unbound side is searched once per ligand, and the search says how far it has converged.
 """
 
 from __future__ import annotations
@@ -45,10 +45,14 @@ class LigandStrainOptions:
     )
     temperature: float = option(298.15, "of the Boltzmann-averaged reference", unit="K", above=0)
     threshold: str | None = option(
-        None, "largest strain that passes, kcal/mol: 12, or MODEL:12 to hold for that model alone", metavar="X"
+        None,
+        "largest strain that passes, kcal/mol: 12, or MODEL:12 to hold for that model alone",
+        metavar="X",
     )
     refine: str | None = option(
-        None, "energies of pose and minimum by another method: b3lyp-d3bj/def2-svp, gfn2 ...", metavar="METHOD"
+        None,
+        "energies of pose and minimum by another method: b3lyp-d3bj/def2-svp, gfn2 ...",
+        metavar="METHOD",
     )
     refine_relax: bool = option(False, "relax both by that method first, not only their energies")
     template: str | None = option(None, "ligand of PDB files, with its bond orders", metavar="SMILES")
@@ -77,7 +81,7 @@ class LigandStrainResult(Result):
         strain_median: Of all poses.
         threshold: The filter.
         rows: A row for each pose, in the order of the input.
-        poses: For each pose, the relaxed pose as an RDKit molecule with the results as properties; None if failed.
+        poses: For each pose, the relaxed pose as an RDKit molecule with its results; None if it failed.
         minima: For each pose, the unbound minimum laid on it, in the pose's order of atoms.
         torsions: Rows of ``torsions.csv``: every torsion in the pose given, relaxed, and the minimum.
         convergence: Rows of ``convergence.csv``: the strain that fewer conformers would give on average.
@@ -115,7 +119,7 @@ def ligand_strain(
     """Strain of each pose; a row for each, whatever becomes of the others.
 
     Args:
-        poses: SD, MOL2, PDB (with ``template``) or Parquet files, patterns of them, RDKit molecules, or a mixture.
+        poses: SD, MOL2, PDB (with ``template``) or Parquet files, patterns, RDKit molecules, or a mixture.
         model: ``mmff94s``, ``gfn2``, a registered name or file, several with commas (a committee), a
             ``Potential`` or an ASE calculator. What has no name works in this process.
         out: Run folder; None leaves nothing behind.
@@ -177,8 +181,8 @@ def threshold_for(text: str | None, model: GivenModel) -> float | None:
     known = model.record().get("name")
     if colon and name not in (model.source, known):
         raise OptionError(
-            f"The threshold {text} was calibrated for {name}, and the model is {model.source}: energies of two "
-            "models differ, so each needs a threshold of its own."
+            f"The threshold {text} was calibrated for {name}, and the model is {model.source}: "
+            "energies of two models differ, so each needs a threshold of its own."
         )
     return value
 
@@ -192,5 +196,3 @@ def _check_method(method: str) -> None:
     from atomml.data.label import LabelSettings, engine_of
 
     engine_of(method, LabelSettings(density_fit="/" in method))
-
-

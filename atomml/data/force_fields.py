@@ -1,4 +1,4 @@
-"""MMFF94s of a molecule through RDKit (extra ``rdkit``): energy, forces, Hessian; and bonds as one line of text.
+"""MMFF94s of a molecule through RDKit (extra ``rdkit``): energy, forces, Hessian; bonds as a line of text.
 
 Halgren, J. Comput. Chem. 17, 490 (1996) and 20, 720 (1999) (the "s" variant); as implemented by Tosco,
 Stiefl and Landrum, J. Cheminform. 6, 37 (2014). What MMFF94s has no parameters for has none here either.
@@ -92,7 +92,7 @@ class ForceField:
     """
 
     def __init__(self, molecule: Any, universal: bool = False) -> None:
-        from rdkit.Chem import rdForceFieldHelpers as fields
+        from rdkit.Chem import rdForceFieldHelpers
         from rdkit.Geometry import Point3D
 
         chemistry = rdkit_chem()
@@ -104,10 +104,14 @@ class ForceField:
             self._molecule.AddConformer(conformer)
         with _quiet():
             if universal:
-                self._field = fields.UFFGetMoleculeForceField(self._molecule)
+                self._field = rdForceFieldHelpers.UFFGetMoleculeForceField(self._molecule)
             else:
-                properties = fields.MMFFGetMoleculeProperties(self._molecule, mmffVariant="MMFF94s")
-                self._field = properties and fields.MMFFGetMoleculeForceField(self._molecule, properties)
+                properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(
+                    self._molecule, mmffVariant="MMFF94s"
+                )
+                self._field = properties and rdForceFieldHelpers.MMFFGetMoleculeForceField(
+                    self._molecule, properties
+                )
         if not self._field:
             name = "UFF" if universal else "MMFF94s"
             raise StructureError(f"{name} has no parameters for {chemistry.MolToSmiles(molecule):.80}.")
@@ -153,11 +157,13 @@ def _numbered(text: str) -> Any:
 
 
 def _read_off(atoms: Atoms, where: str) -> str:
-    """Bonds as the geometry and the charge tell them (Kim and Kim, Bull. Korean Chem. Soc. 36, 1769 (2015))."""
+    """Bonds as geometry and charge tell them (Kim and Kim, Bull. Korean Chem. Soc. 36, 1769 (2015))."""
     from rdkit.Chem import rdDetermineBonds
 
     chemistry = rdkit_chem()
-    lines = [f"{s} {x:.6f} {y:.6f} {z:.6f}" for s, (x, y, z) in zip(atoms.symbols, atoms.positions, strict=True)]
+    lines = [
+        f"{s} {x:.6f} {y:.6f} {z:.6f}" for s, (x, y, z) in zip(atoms.symbols, atoms.positions, strict=True)
+    ]
     charge = int(atoms.info.get("charge") or 0)
     try:
         with _quiet():

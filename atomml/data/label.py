@@ -1,8 +1,8 @@
 """The one labelling engine: energy, forces, stress of a structure by a named method.
 
 ``pbe/def2-svp`` and its like go to PySCF (molecules), ``gfn2`` and ``gfn1`` to tblite (molecules and
-crystals), ``mmff94s`` to RDKit, and the name or file of a model of the suite to that model. A label comes with the exact
-method: what was computed, the settings that change it, and the versions.
+crystals), ``mmff94s`` to RDKit (molecules), and the name or file of a model of the suite to that model. A
+label comes with the exact method: what was computed, the settings that change it, and the versions.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A method of the labelling engine as an ASE calculator: ``gfn2`` and ``mmff94s`` where a model is asked for."""
+"""A method of the labelling engine as an ASE calculator: ``gfn2`` and ``mmff94s`` in a model's place."""
 
 from __future__ import annotations
 

@@ -147,7 +147,9 @@ def _of_texts(path: Path, records: Iterable[str], read: Any) -> Iterator[Pose]:
         raise FileFormatError(f"{path} holds no molecule.")
 
 
-def _read_one(source: str, index: int, text: Any, read: Any, properties: dict[str, str] | None = None) -> Pose:
+def _read_one(
+    source: str, index: int, text: Any, read: Any, properties: dict[str, str] | None = None
+) -> Pose:
     stem = f"{Path(source).name.split('.')[0]}-{index}"
     try:
         with _quiet():
@@ -160,7 +162,7 @@ def _read_one(source: str, index: int, text: Any, read: Any, properties: dict[st
 
 
 def _pose(source: str, index: int, molecule: Any, properties: dict[str, str] | None = None) -> Pose:
-    """A molecule that was read, checked: sanitised, three-dimensional, stereochemistry from the coordinates."""
+    """A molecule that was read, checked: sanitised, in 3D, with the stereochemistry of its coordinates."""
     chemistry = rdkit_chem()
     stem = f"{Path(source).name.split('.')[0]}-{index}"
     said = dict(molecule.GetPropsAsDict(autoConvertStrings=False)) if properties is None else properties

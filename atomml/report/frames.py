@@ -40,8 +40,8 @@ def pack_frames(
 
     Args:
         frames: Structures; they may differ in their atoms. All positions must be finite. Where
-            ``arrays["overlay"]`` is 1 the atoms are a second structure laid on the first: its carbon is orange,
-            and no bond is drawn between the two.
+            ``arrays["overlay"]`` is 1 the atoms are a second structure laid on the first: its carbon is
+            orange, and no bond is drawn between the two.
         values: Per name (with its unit as a suffix) one number per frame; NaN is shown as a dash.
 
     Raises:

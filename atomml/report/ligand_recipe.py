@@ -41,7 +41,9 @@ def _strains(run: Run, results: Columns, report: Report) -> None:
         return
     caption = "No threshold was given: one belongs to its model, and none is calibrated for this one."
     if threshold is not None:
-        caption = f"The dashed line is the threshold, {float(threshold):g} kcal/mol, which holds for this model."
+        caption = (
+            f"The dashed line is the threshold, {float(threshold):g} kcal/mol, which holds for this model."
+        )
     svg = histogram(results.numeric[_STRAIN], "strain (kcal/mol)", "Strain of the poses", mark=threshold)
     report.plot("Strain", svg, caption)
 
@@ -68,9 +70,7 @@ def _convergence(curves: Columns | None, report: Report) -> None:
     for row in list(dict.fromkeys(curves.cells["row"]))[:_CURVES]:
         here = [place for place, one in enumerate(curves.cells["row"]) if one == row]
         label = curves.cells["id"][here[0]]
-        series.append(
-            Series(label, curves.numeric["n_conformers"][here], curves.numeric[_STRAIN][here])
-        )
+        series.append(Series(label, curves.numeric["n_conformers"][here], curves.numeric[_STRAIN][here]))
     svg = line_plot(series, "conformers", "strain (kcal/mol)", "Convergence of the search", xscale="log")
     caption = "The mean over all choices of so many of the conformers; flat at the right is converged."
     report.plot("Convergence with the number of conformers", svg, caption)
