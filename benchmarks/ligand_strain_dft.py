@@ -3,9 +3,10 @@
     python benchmarks/ligand_strain_dft.py [--models mmff94s,gfn2] [--molecules 24] [--budget 40] [--table]
 
 Approved drugs of at most 18 heavy atoms, neutral, built from SMILES. A pose is the lowest of a few MMFF94s
-conformers with its torsions turned by 40 to 120 degrees, so that a lower minimum is known to exist. Each
-model relaxes pose and conformers by itself (``ligand_strain``, 20 conformers); then B3LYP-D3(BJ)/def2-SVP
-with density fitting (PySCF) gives the energy of both. A model's error is its strain less that difference.
+conformers with its torsions turned by 40 to 120 degrees (conjugated ones by 15 to 35), so that a lower
+minimum is known to exist. Each model relaxes pose and conformers by itself (``ligand_strain``, 20 conformers);
+then B3LYP-D3(BJ)/def2-SVP with density fitting (PySCF) gives the energy of both. A model's error is its strain
+less that difference.
 
 Every result is kept in ``ligand_strain_dft.json`` as soon as it is there: a second call goes on, and another
 model is added with its own single points only. ``--budget`` is CPU minutes of this call.
@@ -73,7 +74,8 @@ def pose_of(name: str, smiles: str) -> Any:
         pose = Chem.Mol(molecule, False, lowest)
         for torsion in torsions:
             angle = rdMolTransforms.GetDihedralDeg(pose.GetConformer(), *(order[k] for k in torsion))
-            turn = random.choice([-1, 1]) * random.uniform(40, 120)
+            stiff = pose.GetBondBetweenAtoms(order[torsion[1]], order[torsion[2]]).GetIsConjugated()
+            turn = random.choice([-1, 1]) * (random.uniform(15, 35) if stiff else random.uniform(40, 120))
             rdMolTransforms.SetDihedralDeg(pose.GetConformer(), *(order[k] for k in torsion), angle + turn)
         if pdist(pose.GetConformer().GetPositions()).min() > 0.93:
             pose.SetProp("_Name", name)

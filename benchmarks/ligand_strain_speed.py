@@ -3,11 +3,13 @@
     python benchmarks/ligand_strain_speed.py batches [--model chgnet-0.3.0] [--conformers 20] [--threads 2]
     python benchmarks/ligand_strain_speed.py ligands [--models mmff94s,gfn2] [--conformers 20] [--threads 2]
     python benchmarks/ligand_strain_speed.py files [--models mmff94s] [FILE ...]
+    python benchmarks/ligand_strain_speed.py library [--models mmff94s]
 
 ``batches``: the distinct MMFF94s minima of a drug, minimised by one model to 0.01 eV/Å: one at a time with
 ASE's BFGS and our calculator, against what ``ligand-strain`` does (together, from the Hessian of MMFF94s).
 ``--steps`` bounds both. ``ligands``: one pose of a drug of 31 heavy atoms, everything included. ``files``:
-strain of the poses of a file (../shared/data/ligands without one).
+strain of the poses of a file (../shared/data/ligands without one). ``library``: one pose each of the drugs of
+``ligand_strain_dft.py`` through the manifest and a pool of ``--threads`` workers, with its rate.
 """
 
 from __future__ import annotations
@@ -116,6 +118,24 @@ def files(told: argparse.Namespace) -> None:
             print(f"| {model} | {row['id']} | {shown} | {flags} |", flush=True)
 
 
+def library(told: argparse.Namespace) -> None:
+    """Small drugs through the pool, and how many an hour that makes."""
+    import tempfile
+
+    from ligand_strain_dft import DRUGS, pose_of
+
+    from atomml.workflows import ligand_strain
+
+    poses = [pose_of(name, smiles) for name, smiles in DRUGS.items()]
+    for model in told.models.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            result = ligand_strain(poses, model, out=Path(folder) / "run", workers=told.threads, batch=2)
+            seconds = time.perf_counter() - started
+        print(f"{model}: {len(poses)} ligands in {seconds:.1f} s with {told.threads} workers, start included; ")
+        print(f"{3600 * len(poses) / seconds:.0f} an hour; {result.n_failed} failed, {result.n_flagged} flagged")
+
+
 def _canonical(smiles: str) -> str:
     from rdkit import Chem
 
@@ -125,7 +145,7 @@ def _canonical(smiles: str) -> str:
 def main() -> None:
     """Parse and run one part."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("part", choices=["batches", "ligands", "files"])
+    parser.add_argument("part", choices=["batches", "ligands", "files", "library"])
     parser.add_argument("files", nargs="*")
     parser.add_argument("--model", default="chgnet-0.3.0")
     parser.add_argument("--models", default="mmff94s,gfn2")
@@ -137,7 +157,8 @@ def main() -> None:
     told = parser.parse_args()
     limit_threads(told.threads)
     describe("ase", "rdkit", "tblite")
-    {"batches": batches, "ligands": ligands, "files": files}[told.part](told)
+    parts = {"batches": batches, "ligands": ligands, "files": files, "library": library}
+    parts[told.part](told)
 
 
 if __name__ == "__main__":

@@ -61,6 +61,13 @@ def test_a_minimum_has_no_strain() -> None:
     assert 0 <= strain_of(first.minima[0]) < 0.02  # kcal/mol: forces below 0.1 eV/Å on 14 atoms at a minimum
 
 
+def test_bad_bond_lengths_are_no_strain() -> None:
+    """Anti butane as it is embedded: the default criterion lets its bonds and angles relax, 0.5 eV/Å does not."""
+    anti = butane(180)
+    assert strain_of(anti) < 0.4
+    assert strain_of(anti, bound_fmax=0.5) > 2
+
+
 def test_biphenyl_is_twisted_and_planar_biphenyl_is_strained() -> None:
     """44.4 ± 1.2° and 1.4 ± 0.5 kcal/mol: Almenningen et al., J. Mol. Struct. 128, 59 (1985)."""
     flat = turned_to(embedded("c1ccccc1-c1ccccc1"), (4, 5, 6, 7), 0.0)
