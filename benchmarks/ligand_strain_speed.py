@@ -132,8 +132,12 @@ def library(told: argparse.Namespace) -> None:
             started = time.perf_counter()
             result = ligand_strain(poses, model, out=Path(folder) / "run", workers=told.threads, batch=2)
             seconds = time.perf_counter() - started
-        print(f"{model}: {len(poses)} ligands in {seconds:.1f} s with {told.threads} workers, start included; ")
-        print(f"{3600 * len(poses) / seconds:.0f} an hour; {result.n_failed} failed, {result.n_flagged} flagged")
+        print(
+            f"{model}: {len(poses)} ligands in {seconds:.1f} s with {told.threads} workers, start included; "
+        )
+        print(
+            f"{3600 * len(poses) / seconds:.0f} an hour; {result.n_failed} failed, {result.n_flagged} flagged"
+        )
 
 
 def _canonical(smiles: str) -> str:

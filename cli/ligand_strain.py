@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from atomml.cli.parsing import Parser, add_flags, calculator_settings, layers_of, resolve_flags
@@ -21,6 +22,7 @@ from atomml.workflows.pose_strain import DEFAULT_MODEL, LigandStrainOptions
 
 __all__ = ["run"]
 
+_DEFAULTS = {"model": DEFAULT_MODEL, "seed": 0}
 _SHOWN = 20
 _COLUMNS = (
     *(
@@ -43,16 +45,17 @@ def run(name: str, argv: Sequence[str]) -> int:
     """Parse, compute, print the ranked table; returns the exit code."""
     own = option_specs(LigandStrainOptions)
     shared = {
-        key: spec for key, spec in option_specs(SharedOptions).items() if key not in ("order", "orderings")
+        key: replace(spec, default=_DEFAULTS.get(key, spec.default))
+        for key, spec in option_specs(SharedOptions).items()
+        if key not in ("order", "orderings")
     }
-    parser = Parser("atomml ligand-strain", _ABOUT, f"The model is {DEFAULT_MODEL} if none is named.")
+    parser = Parser("atomml ligand-strain", _ABOUT)
     parser.add_argument("poses", nargs="*", metavar="POSES", help="files, folders, patterns")
     add_flags(parser, own, "options of ligand-strain")
     add_flags(parser, shared, "model and folder")
     add_control_flags(parser)
     found = parser.parse(argv)
-    weakest = [("", {"model": DEFAULT_MODEL, "seed": 0})]
-    values = resolve_flags(own | shared, found, name, extra=("poses", "calculator"), weakest=weakest)
+    values = resolve_flags(own | shared, found, name, extra=("poses", "calculator"))
     poses = _named(found, name)
     set_threads(threads := values.pop("threads"))
     values["model"] = with_dispersion(values["model"], values.pop("dispersion"))

@@ -10,6 +10,7 @@ import numpy as np
 from atomml.data.force_fields import KCAL_PER_MOL
 from atomml.errors import AtomMLError
 from atomml.workflows.inputs import GivenModel, GivenStructure
+from atomml.workflows.quasi_newton import QuasiNewton, StiffFirst
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -45,8 +46,8 @@ def refined_strains(
     for bound, minimum in pairs:
         try:
             if options.refine_relax:
-                bound = _relaxed(bound, options, options.bound_fmax, "bfgs")
-                minimum = _relaxed(minimum, options, options.fmax, "")
+                bound = _relaxed(bound, options, options.bound_fmax, StiffFirst)
+                minimum = _relaxed(minimum, options, options.fmax, QuasiNewton)
             energies = []
             for atoms in (bound, minimum):
                 key = atoms.positions.tobytes()
@@ -98,8 +99,10 @@ def _energy_by_model(atoms: Atoms, model: GivenModel) -> float:
     return float(item.results["energy"])
 
 
-def _relaxed(atoms: Atoms, options: LigandStrainOptions, fmax: float, optimizer: str) -> Atoms:
-    """A geometry relaxed by the method: by ASE's optimiser, or from the force field's Hessian without one.
+def _relaxed(
+    atoms: Atoms, options: LigandStrainOptions, fmax: float, guided: type[QuasiNewton | StiffFirst]
+) -> Atoms:
+    """A geometry relaxed by the method, from the force field's Hessian.
 
     Raises:
         AtomMLError: It failed.
@@ -113,8 +116,8 @@ def _relaxed(atoms: Atoms, options: LigandStrainOptions, fmax: float, optimizer:
     assert options.refine is not None
     engine = engine_of(options.refine, LabelSettings(density_fit="/" in options.refine))
     model = GivenModel(options.refine, foreign=LabelCalculator(engine))
-    more: dict[str, Any] = {"optimizer": optimizer} if optimizer else {"guess": guessed_hessian()}
-    (ended,) = relax_batched([atoms], model, fmax=fmax, steps=options.steps, **more)
+    limits: dict[str, Any] = {"fmax": fmax, "steps": options.steps}
+    (ended,) = relax_batched([atoms], model, guess=guessed_hessian(), guided=guided, **limits)
     if ended.result is None:
         raise RunFailedError(str(ended.error))
     if not ended.result.converged:

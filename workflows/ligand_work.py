@@ -26,6 +26,7 @@ from atomml.workflows.ligand_conformers import find_conformers, guessed_hessian,
 from atomml.workflows.ligand_final import committee_spread, refined_strains
 from atomml.workflows.ligand_pool import Minimum, Pool, boltzmann_mean
 from atomml.workflows.pose_strain import LigandStrainOptions
+from atomml.workflows.quasi_newton import StiffFirst
 from atomml.workflows.relaxation_batched import Relaxed, relax_batched
 
 if TYPE_CHECKING:
@@ -148,7 +149,7 @@ def work(orders: Sequence[LigandOrder]) -> list[Answer]:
 
 
 def _relax_bound(cases: list[_Case], model: GivenModel, options: LigandStrainOptions) -> None:
-    """Every pose to the loose criterion, by ASE's BFGS: stiff coordinates give way first."""
+    """Every pose to the loose criterion; stiff coordinates give way and torsions hardly move."""
     bound = [(case, one) for case in cases for one in case.bound]
     given = [GivenStructure(case.ligand.atoms(one.order.positions), one.order.label) for case, one in bound]
     for ended in relax_batched(
@@ -156,7 +157,8 @@ def _relax_bound(cases: list[_Case], model: GivenModel, options: LigandStrainOpt
         model,
         fmax=options.bound_fmax,
         steps=options.steps,
-        optimizer="bfgs",
+        guess=guessed_hessian(),
+        guided=StiffFirst,
         allow_charge_mismatch=options.allow_charge_mismatch,
     ):
         bound[ended.index][1].relaxed = ended

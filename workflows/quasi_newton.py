@@ -1,4 +1,4 @@
-"""A quasi-Newton optimiser that starts from a Hessian somebody else knows, such as that of a force field.
+"""Optimisers that start from a Hessian somebody else knows, such as that of a force field.
 
 ASE's optimisers start from one stiffness for all coordinates (70 eV/Å²), and a molecule has bonds that are
 a thousand times stiffer than its torsions: most of their steps find that out.
@@ -16,9 +16,11 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["Movable", "QuasiNewton"]
+__all__ = ["Movable", "QuasiNewton", "StiffFirst"]
 
 _SOFTEST = 0.1  # eV/Å²; softer or negative curvature of the guess counts as this: no step runs away
+_STIFF = 2.0  # eV/Å²; softer counts as this where stiff coordinates shall give way first
+_SHARE = 0.7  # of a Newton step: converges where the true curvature is up to 2.8 times the guess
 _NOISE = 1e-10  # part of a curvature that is rounding
 
 
@@ -61,7 +63,7 @@ class QuasiNewton:
         """Move once, by the gradient that the target has now."""
         x, gradient, value = self.target.get_x(), self.target.get_gradient(), self.target.get_value()
         if self._inverse is None:
-            self._start = self._inverse = _inverted(self.guess())
+            self._start = self._inverse = _inverted(self.guess(), _SOFTEST)
         if self._last is not None:
             self._learn(x - self._last[0], gradient - self._last[1])
             grown = np.abs(gradient).max() > np.abs(self._last[1]).max()
@@ -89,7 +91,40 @@ class QuasiNewton:
         self._inverse = self._inverse + grow * np.outer(moved, moved) - (outer + outer.T) / along
 
 
-def _inverted(hessian: Array) -> Array:
-    """The inverse of a Hessian whose soft and negative curvatures are made positive."""
+class StiffFirst:
+    """Newton's steps by the guess alone, in which soft coordinates count as stiff ones and so hardly move.
+
+    Bonds and angles reach their minimum in some steps, while torsions stay about where they are. Nothing is
+    learnt on the way, so a small change of the start is a small change of the end. A step that raises the
+    energy while the gradient grows halves those after it.
+
+    Args:
+        target: What is optimised.
+        guess: Gives the Hessian ``(n, n)`` at the start, eV/Å²; asked at the first step only.
+        maxstep: Farthest that an atom moves in a step, Å.
+    """
+
+    def __init__(self, target: Movable, guess: Callable[[], Array], maxstep: float = 0.2) -> None:
+        self.target, self.guess, self.maxstep = target, guess, maxstep
+        self._share = _SHARE
+        self._inverse: Array | None = None
+        self._last: tuple[float, float] | None = None
+
+    def step(self) -> None:
+        """Move once, by the gradient that the target has now."""
+        gradient, value = self.target.get_gradient(), self.target.get_value()
+        largest = float(np.abs(gradient).max())
+        if self._inverse is None:
+            self._inverse = _inverted(self.guess(), _STIFF)
+        if self._last is not None and value > self._last[0] and largest > self._last[1]:
+            self._share *= 0.5
+        self._last = (value, largest)
+        move = -self._share * (self._inverse @ gradient)
+        farthest = float(np.linalg.norm(move.reshape(-1, 3), axis=1).max())
+        self.target.set_x(self.target.get_x() + move * min(1.0, self.maxstep / max(farthest, 1e-12)))
+
+
+def _inverted(hessian: Array, softest: float) -> Array:
+    """The inverse of a Hessian in which soft and negative curvatures are ``softest``."""
     curvatures, modes = np.linalg.eigh(hessian)
-    return (modes / np.maximum(np.abs(curvatures), _SOFTEST)) @ modes.T
+    return (modes / np.maximum(np.abs(curvatures), softest)) @ modes.T

@@ -26,6 +26,7 @@ from atomml.workflows.inputs import (
 )
 from atomml.workflows.prediction_batches import BatchEvaluator
 from atomml.workflows.prediction_items import Item
+from atomml.workflows.quasi_newton import QuasiNewton, StiffFirst
 from atomml.workflows.relaxation import RelaxOptions, RelaxResult, check_relaxable, make_optimizer, relax
 from atomml.workflows.relaxation_coordinates import Coordinates, deform, differentiate
 from atomml.workflows.relaxation_measures import driving_stress, pressure_of, relaxed_facts
@@ -162,6 +163,7 @@ def relax_batched(
     warn: Callable[[str], None] = lambda _: None,
     watcher: Watcher | None = None,
     guess: Guess | None = None,
+    guided: type[QuasiNewton | StiffFirst] = QuasiNewton,
     options: RelaxOptions | None = None,
     **overrides: Any,
 ) -> Iterator[Relaxed]:
@@ -180,7 +182,8 @@ def relax_batched(
         warn: Told, in a sentence, of a batch that was halved.
         watcher: Follows each structure.
         guess: A Hessian ``(3 n_atoms, 3 n_atoms)`` in eV/Å² for a structure in a fixed cell, from which
-            :class:`~atomml.workflows.quasi_newton.QuasiNewton` starts in place of ASE's optimiser.
+            ``guided`` starts in place of ASE's optimiser.
+        guided: The optimiser that a guess is for.
         options: All options at once.
         **overrides: Fields of :class:`RelaxOptions`, over those of ``options``.
 
@@ -197,7 +200,7 @@ def relax_batched(
     limit = MemoryLimit.of(used, batch_edges, warn)
     if guess is not None and chosen.cell != "none":
         raise OptionError("A guess of the Hessian is one of positions: it needs --cell none.")
-    return _Batch(used, chosen, limit, watcher, guess).go(iter(enumerate(structures)))
+    return _Batch(used, chosen, limit, watcher, guess, guided).go(iter(enumerate(structures)))
 
 
 class _Batch:
@@ -210,9 +213,10 @@ class _Batch:
         limit: MemoryLimit,
         watcher: Watcher | None,
         guess: Guess | None,
+        guided: type[QuasiNewton | StiffFirst],
     ) -> None:
         self.model, self.options, self.limit, self.watcher = model, options, limit, watcher
-        self.guess = guess
+        self.guess, self.guided = guess, guided
         self.evaluator = BatchEvaluator(model)
         # An ASE calculator takes one structure after the other: together they would only end later.
         self.most = MOST_TOGETHER if model.potential is not None else 1
@@ -293,9 +297,7 @@ class _Batch:
         guess = self.guess
         if guess is None:
             return make_optimizer(coordinates, self.options)
-        from atomml.workflows.quasi_newton import QuasiNewton
-
-        return QuasiNewton(coordinates, lambda: guess(atoms), self.options.maxstep)
+        return self.guided(coordinates, lambda: guess(atoms), self.options.maxstep)
 
     def _builder(self) -> GraphBuilder | None:
         from atomml.graph import GraphBuilder

@@ -238,7 +238,8 @@ def _with_template(text: str, template: Any) -> Any:
     heavy = sum(atom.GetAtomicNum() > 1 for atom in molecule.GetAtoms())
     if heavy != template.GetNumHeavyAtoms():
         raise ValueError(f"{heavy} heavy atoms, and the template has {template.GetNumHeavyAtoms()}")
-    return AllChem.AssignBondOrdersFromTemplate(template, molecule)
+    assign: Any = AllChem.AssignBondOrdersFromTemplate
+    return assign(template, molecule)
 
 
 def _of_parquet(path: Path) -> Iterator[Pose]:

@@ -20,7 +20,7 @@ from atomml.workflows.inputs import GivenStructure, given_model
 from atomml.workflows.ligand_chemistry import aligned, angles_of, best_overlay, ligand_of, turned
 from atomml.workflows.ligand_conformers import find_conformers, guessed_hessian
 from atomml.workflows.ligand_pool import boltzmann_mean, expected_lowest
-from atomml.workflows.quasi_newton import QuasiNewton
+from atomml.workflows.quasi_newton import QuasiNewton, StiffFirst
 from atomml.workflows.relaxation_batched import relax_batched
 
 
@@ -181,6 +181,19 @@ def test_the_true_hessian_needs_one_step_and_a_wrong_one_is_learnt() -> None:
     for _ in range(60):
         optimizer.step()
     assert np.abs(bowl.get_gradient()).max() < 1e-6
+
+
+def test_stiff_coordinates_give_way_first() -> None:
+    """After ten steps by the true Hessian the stiffest are at their minimum, the softest nearly where they were."""
+    bowl = _Bowl()
+    before = bowl.x.copy()
+    optimizer = StiffFirst(bowl, lambda: bowl.hessian)
+    for _ in range(10):
+        optimizer.step()
+    modes = np.linalg.eigh(bowl.hessian)[1]
+    left = (modes.T @ bowl.x) / (modes.T @ before)
+    assert left[0] > 0.4  # (1 - 0.7 0.2 / 2)^10 = 0.48
+    assert abs(left[-1]) < 1e-4  # 0.3^10
 
 
 def test_no_bond_is_drawn_between_two_structures_laid_on_each_other() -> None:
