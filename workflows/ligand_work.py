@@ -38,6 +38,7 @@ __all__ = ["Answer", "LigandOrder", "LigandTask", "PoseOrder", "work"]
 
 Answer = tuple[dict[str, Any] | None, str | None]
 _SHOWN_TORSIONS = 3
+_STIFF_STEPS = 60  # some ten are enough where the Hessian of the force field is near the model's
 
 
 @dataclass(frozen=True)
@@ -104,6 +105,11 @@ class _Bound:
         return self.relaxed.error if self.relaxed is not None else "It was not relaxed."
 
     @property
+    def converged(self) -> bool:
+        """Whether the criterion was reached."""
+        return self.relaxed is not None and self.relaxed.result is not None and self.relaxed.result.converged
+
+    @property
     def geometry(self) -> tuple[Array, float]:
         """Positions, and energy in eV."""
         assert self.relaxed is not None
@@ -152,16 +158,18 @@ def _relax_bound(cases: list[_Case], model: GivenModel, options: LigandStrainOpt
     """Every pose to the loose criterion; stiff coordinates give way and torsions hardly move."""
     bound = [(case, one) for case in cases for one in case.bound]
     given = [GivenStructure(case.ligand.atoms(one.order.positions), one.order.label) for case, one in bound]
-    for ended in relax_batched(
-        given,
-        model,
-        fmax=options.bound_fmax,
-        steps=options.steps,
-        guess=guessed_hessian(),
-        guided=StiffFirst,
-        allow_charge_mismatch=options.allow_charge_mismatch,
-    ):
+    shared: dict[str, Any] = {
+        "fmax": options.bound_fmax,
+        "allow_charge_mismatch": options.allow_charge_mismatch,
+    }
+    first = min(options.steps, _STIFF_STEPS)
+    guided = {"guess": guessed_hessian(), "guided": StiffFirst, "steps": first}
+    for ended in relax_batched(given, model, **shared, **guided):
         bound[ended.index][1].relaxed = ended
+    left = [n for n, (_, one) in enumerate(bound) if one.error is None and not one.converged]
+    by_bfgs = {"optimizer": "bfgs", "steps": options.steps}  # anharmonic beyond what the Hessian says
+    for ended in relax_batched([given[n] for n in left], model, **shared, **by_bfgs):
+        bound[left[ended.index]][1].relaxed = ended
 
 
 def _relax_pool(cases: list[_Case], model: GivenModel, task: LigandTask) -> None:

@@ -96,30 +96,26 @@ class StiffFirst:
 
     Bonds and angles reach their minimum in some steps, while torsions stay about where they are. Nothing is
     learnt on the way, so a small change of the start is a small change of the end. A step that raises the
-    energy while the gradient grows halves those after it.
+    energy halves the next; one that lowers it lets them grow again.
 
     Args:
         target: What is optimised.
-        guess: Gives the Hessian ``(n, n)`` at the start, eV/Å²; asked at the first step only.
+        guess: Gives the Hessian ``(n, n)``, eV/Å², where the target is; asked at every step.
         maxstep: Farthest that an atom moves in a step, Å.
     """
 
     def __init__(self, target: Movable, guess: Callable[[], Array], maxstep: float = 0.2) -> None:
         self.target, self.guess, self.maxstep = target, guess, maxstep
         self._share = _SHARE
-        self._inverse: Array | None = None
-        self._last: tuple[float, float] | None = None
+        self._last: float | None = None
 
     def step(self) -> None:
         """Move once, by the gradient that the target has now."""
         gradient, value = self.target.get_gradient(), self.target.get_value()
-        largest = float(np.abs(gradient).max())
-        if self._inverse is None:
-            self._inverse = _inverted(self.guess(), _STIFF)
-        if self._last is not None and value > self._last[0] and largest > self._last[1]:
-            self._share *= 0.5
-        self._last = (value, largest)
-        move = -self._share * (self._inverse @ gradient)
+        rose = self._last is not None and value > self._last
+        self._share = 0.5 * self._share if rose else min(_SHARE, 1.5 * self._share)
+        self._last = value
+        move = -self._share * (_inverted(self.guess(), _STIFF) @ gradient)
         farthest = float(np.linalg.norm(move.reshape(-1, 3), axis=1).max())
         self.target.set_x(self.target.get_x() + move * min(1.0, self.maxstep / max(farthest, 1e-12)))
 

@@ -184,7 +184,7 @@ def test_the_true_hessian_needs_one_step_and_a_wrong_one_is_learnt() -> None:
 
 
 def test_stiff_coordinates_give_way_first() -> None:
-    """After ten steps by the true Hessian the stiffest are at their minimum, the softest nearly where they were."""
+    """After ten steps by the true Hessian the stiffest are at their minimum, the softest half way."""
     bowl = _Bowl()
     before = bowl.x.copy()
     optimizer = StiffFirst(bowl, lambda: bowl.hessian)
