@@ -35,6 +35,7 @@ __all__ = [
     "BUILT_IN",
     "DEFAULT_MODEL",
     "FAMILIES",
+    "METHODS",
     "ModelEntry",
     "add_model",
     "family_class",
@@ -106,6 +107,12 @@ BUILT_IN = (
         "atomml.potentials.lennard_jones:argon",
     ),
 )
+
+METHODS = {
+    "gfn2": "GFN2-xTB: molecules, and crystals at the Γ point (extra gfn2)",
+    "mmff94s": "the force field MMFF94s: molecules from SMILES and SD files (extra rdkit)",
+}
+"""Names that workflows take as a model and that are none of ours; :mod:`atomml.data.label` computes them."""
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,63}", re.ASCII)
 _FOREIGN_SUFFIXES = (
@@ -394,8 +401,8 @@ def _unknown(name: str) -> ModelError:
         return ModelError(
             f"{name} names an ASE calculator, not a model of ours: give it to --model of a workflow."
         )
-    if name in ("mmff94s", "gfn2"):
-        return ModelError(f"{name} is not in this release: name one of 'atomml models list'.")
+    if name in METHODS:
+        return ModelError(f"{name} is a method without weights: give it to --model of a workflow, by itself.")
     if _path_like(name):
         return ModelError(f"There is no model file {name}: check the path, or see 'atomml models list'.")
     names = [known for entry in model_entries() for known in (entry.name, *entry.aliases)]

@@ -48,6 +48,9 @@ COMMANDS = {
     ),
     "defect": Command("atomml.cli.workflow", "substitutions and antisites: formation energies"),
     "formation": Command("atomml.cli.workflow", "formation energy, energy above the hull, decomposition"),
+    "ligand-strain": Command(
+        "atomml.cli.ligand_strain", "what docked or crystal poses cost over their unbound minima"
+    ),
     "rdf": Command("atomml.cli.trajectory", "radial distribution functions and neighbours of a trajectory"),
     "vdos": Command("atomml.cli.trajectory", "vibrational density of states from a trajectory's velocities"),
     "serve": Command("atomml.cli.workflow", "a model behind i-PI's socket: path integrals and more"),

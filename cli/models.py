@@ -35,13 +35,14 @@ def _list(found: argparse.Namespace) -> None:
     from dataclasses import asdict
 
     from atomml.cli.display import print_json, say, table
-    from atomml.registry import model_entries
+    from atomml.registry import METHODS, model_entries
 
     entries = model_entries()
     if found.json:
         print_json([asdict(entry) for entry in entries])
         return
     rows = [[entry.name, ", ".join(entry.aliases), entry.source, entry.summary] for entry in entries]
+    rows += [[name, "", "method", what] for name, what in METHODS.items()]
     say(table(["name", "also", "source", "what it is"], rows).rstrip("\n"))
 
 

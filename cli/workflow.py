@@ -90,8 +90,12 @@ def with_dispersion(model: str, correction: str | None) -> str:
     """
     if correction is None:
         return model
+    from atomml.registry import METHODS
+
     if model.startswith("ase:"):
         raise OptionError(f"--dispersion belongs to models of the suite: {model} is an ASE calculator.")
+    if model in METHODS:
+        raise OptionError(f"--dispersion belongs to models of the suite: {model} is a method of its own.")
     if "+d3" in model:
         raise OptionError(f"{model} has its dispersion already: leave --dispersion out.")
     return f"{model}+{correction}"

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from atomml.workflows.molecular_dynamics import md
     from atomml.workflows.nudged_band import neb
     from atomml.workflows.point_defects import defect
+    from atomml.workflows.pose_strain import ligand_strain
     from atomml.workflows.quasi_harmonic import qha
     from atomml.workflows.relaxation import relax
     from atomml.workflows.relaxation_batched import relax_batched
@@ -52,6 +53,7 @@ __all__ = [
     "import_data",
     "label_data",
     "learn",
+    "ligand_strain",
     "md",
     "neb",
     "phonons",
@@ -84,6 +86,7 @@ _HOME = {
     "import_data": "data_import",
     "label_data": "data_label",
     "learn": "learning",
+    "ligand_strain": "pose_strain",
     "split_data": "data_split",
     "md": "molecular_dynamics",
     "neb": "nudged_band",

@@ -16,7 +16,15 @@ from ase.calculators.calculator import (
     all_changes,
 )
 
-from atomml.errors import InputError, MissingExtraError, ModelError, OptionError, RunFailedError
+from atomml.data.label_calculator import seen_beside
+from atomml.errors import (
+    AtomMLError,
+    InputError,
+    MissingExtraError,
+    ModelError,
+    OptionError,
+    RunFailedError,
+)
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -126,6 +134,13 @@ class ForeignCalculator(Calculator):  # type: ignore[misc]
     def _get_name(self) -> str:
         return self.source
 
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What has changed since the last calculation; ASE does not look at charge, spin and bonds."""
+        changes: list[str] = super().check_state(atoms, tol)
+        if not changes and self.atoms is not None and seen_beside(atoms) != seen_beside(self.atoms):
+            return ["info"]
+        return changes
+
     def calculate(
         self,
         atoms: Atoms | None = None,
@@ -161,6 +176,8 @@ class ForeignCalculator(Calculator):  # type: ignore[misc]
             raise ModelError(
                 f"{self.source} cannot take {self.atoms.symbols}: {_line(error)}; choose another model."
             ) from error
+        except AtomMLError:  # a method of ours, which says it in its own words
+            raise
         except Exception as error:
             raise RunFailedError(
                 f"{self.source} failed on {self.atoms.symbols}: {type(error).__name__}: {_line(error)}."

@@ -134,7 +134,8 @@ def given_model(
     """The model behind a registered name, a file, a Potential or an ASE calculator.
 
     Args:
-        model: The model; ``ase:MODULE:CLASS`` names an installed ASE calculator.
+        model: The model; ``ase:MODULE:CLASS`` names an installed ASE calculator, ``gfn2`` and ``mmff94s``
+            methods for molecules.
         dtype: Precision of a model that is loaded here.
         device: Device of a model that is loaded here.
         calculator: Keyword arguments for the class of ``ase:MODULE:CLASS``.
@@ -158,8 +159,13 @@ def given_model(
             settings = dict(calculator or {})
             return GivenModel(name, foreign=make_calculator(name, settings), settings=settings)
         refuse_settings(calculator or {}, name)
-        from atomml.registry import load_model
+        from atomml.registry import METHODS, load_model
 
+        if name in METHODS:
+            from atomml.data.label import engine_of
+            from atomml.data.label_calculator import LabelCalculator
+
+            return GivenModel(name, foreign=LabelCalculator(engine_of(name), stress=name == "gfn2"))
         return GivenModel(name, potential=load_model(name, dtype=dtype, device=device))
     from atomml.model import Potential
 
@@ -331,6 +337,9 @@ def check_covered(
     if given.note:
         warn(given.note)
     if model.potential is None:
+        engine = getattr(model.foreign, "engine", None)  # gfn2 or mmff94s
+        if engine is not None:
+            engine.check(given.atoms, given.label)
         return
     info = model.potential.info
     for atom, number in enumerate(given.atoms.numbers):

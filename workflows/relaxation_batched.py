@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 import numpy as np
 
 from atomml.config import build_options
-from atomml.errors import AtomMLError, RunFailedError
+from atomml.errors import AtomMLError, OptionError, RunFailedError
 from atomml.workflows.batch_memory import MemoryLimit
 from atomml.workflows.inputs import (
     DEFAULT_MODEL,
@@ -26,6 +26,7 @@ from atomml.workflows.inputs import (
 )
 from atomml.workflows.prediction_batches import BatchEvaluator
 from atomml.workflows.prediction_items import Item
+from atomml.workflows.quasi_newton import QuasiNewton, StiffFirst
 from atomml.workflows.relaxation import RelaxOptions, RelaxResult, check_relaxable, make_optimizer, relax
 from atomml.workflows.relaxation_coordinates import Coordinates, deform, differentiate
 from atomml.workflows.relaxation_measures import driving_stress, pressure_of, relaxed_facts
@@ -38,7 +39,10 @@ if TYPE_CHECKING:
 
     Array = NDArray[np.float64]
 
-__all__ = ["Relaxed", "Relaxing", "Watcher", "goes_together", "relax_batched"]
+__all__ = ["Guess", "Relaxed", "Relaxing", "Watcher", "goes_together", "relax_batched"]
+
+Guess = Callable[["Atoms"], "NDArray[np.float64]"]
+"""The Hessian of a structure, as somebody guesses it."""
 
 MOST_TOGETHER = 64
 _SKIN = 1.0  # Å, as of the calculator
@@ -158,6 +162,8 @@ def relax_batched(
     batch_edges: int | None = None,
     warn: Callable[[str], None] = lambda _: None,
     watcher: Watcher | None = None,
+    guess: Guess | None = None,
+    guided: type[QuasiNewton | StiffFirst] = QuasiNewton,
     options: RelaxOptions | None = None,
     **overrides: Any,
 ) -> Iterator[Relaxed]:
@@ -175,6 +181,9 @@ def relax_batched(
         batch_edges: Edges that are evaluated at once; as the device has room for if None.
         warn: Told, in a sentence, of a batch that was halved.
         watcher: Follows each structure.
+        guess: A Hessian ``(3 n_atoms, 3 n_atoms)`` in eV/Å² for a structure in a fixed cell, from which
+            ``guided`` starts in place of ASE's optimiser.
+        guided: The optimiser that a guess is for.
         options: All options at once.
         **overrides: Fields of :class:`RelaxOptions`, over those of ``options``.
 
@@ -189,16 +198,25 @@ def relax_batched(
     if chosen.cell != "none":
         used.need_stress(f"--cell {chosen.cell}")
     limit = MemoryLimit.of(used, batch_edges, warn)
-    return _Batch(used, chosen, limit, watcher).go(iter(enumerate(structures)))
+    if guess is not None and chosen.cell != "none":
+        raise OptionError("A guess of the Hessian is one of positions: it needs --cell none.")
+    return _Batch(used, chosen, limit, watcher, guess, guided).go(iter(enumerate(structures)))
 
 
 class _Batch:
     """The structures under way together."""
 
     def __init__(
-        self, model: GivenModel, options: RelaxOptions, limit: MemoryLimit, watcher: Watcher | None
+        self,
+        model: GivenModel,
+        options: RelaxOptions,
+        limit: MemoryLimit,
+        watcher: Watcher | None,
+        guess: Guess | None,
+        guided: type[QuasiNewton | StiffFirst],
     ) -> None:
         self.model, self.options, self.limit, self.watcher = model, options, limit, watcher
+        self.guess, self.guided = guess, guided
         self.evaluator = BatchEvaluator(model)
         # An ASE calculator takes one structure after the other: together they would only end later.
         self.most = MOST_TOGETHER if model.potential is not None else 1
@@ -265,7 +283,7 @@ class _Batch:
         atoms.set_constraint()
         stay = np.unique(np.concatenate(indices)) if indices else np.empty(0, dtype=np.intp)
         coordinates = Coordinates(atoms, self.options.cell, self.options.pressure, stay)
-        optimizer = make_optimizer(coordinates, self.options)
+        optimizer = self._optimizer(coordinates, atoms)
         one = Relaxing(index, given, self.options, atoms, coordinates, optimizer, self._builder())
         if self.watcher is not None:
             self.watcher.began(one)
@@ -274,6 +292,12 @@ class _Batch:
             self._tell_end(one)
             raise RunFailedError(one.error)
         return one
+
+    def _optimizer(self, coordinates: Coordinates, atoms: Atoms) -> Any:
+        guess = self.guess
+        if guess is None:
+            return make_optimizer(coordinates, self.options)
+        return self.guided(coordinates, lambda: guess(atoms), self.options.maxstep)
 
     def _builder(self) -> GraphBuilder | None:
         from atomml.graph import GraphBuilder

@@ -26,7 +26,7 @@ from atomml.workflows.screening_entries import Entry, entries_of
 from atomml.workflows.screening_files import fill_result, write_files
 from atomml.workflows.screening_work import Order, ScreenTask, work
 
-__all__ = ["Screen"]
+__all__ = ["Clock", "Here", "Screen"]
 
 MANIFEST = "manifest.sqlite"
 _CALLS_EACH = 4
@@ -150,7 +150,7 @@ class Screen:
             for n, entry in enumerate(entries)
         )
         found: dict[str, Outcome] = {}
-        clock = _Clock(len(entries))
+        clock = Clock(len(entries))
         with self._executor() as executor:
             for outcome in run_jobs(
                 items,
@@ -199,7 +199,7 @@ class Screen:
             return nullcontext(self.pool)
         workers = self._workers()
         if workers == 0:
-            return _Here()
+            return Here()
         if self.options.executor == "parsl":
             from atomml.workflows.parsl_executor import parsl_executor
 
@@ -207,7 +207,7 @@ class Screen:
         return WorkerPool(workers, threads=self.threads or 1)
 
 
-class _Here(Executor):
+class Here(Executor):
     """Does each task at once, in this process."""
 
     def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
@@ -220,7 +220,7 @@ class _Here(Executor):
         return future
 
 
-class _Clock:
+class Clock:
     """Says how far a screen is, and how long the rest will take."""
 
     def __init__(self, total: int) -> None:

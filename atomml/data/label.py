@@ -1,8 +1,8 @@
 """The one labelling engine: energy, forces, stress of a structure by a named method.
 
 ``pbe/def2-svp`` and its like go to PySCF (molecules), ``gfn2`` and ``gfn1`` to tblite (molecules and
-crystals), and the name or file of a model of the suite to that model. A label comes with the exact
-method: what was computed, the settings that change it, and the versions.
+crystals), ``mmff94s`` to RDKit (molecules), and the name or file of a model of the suite to that model. A
+label comes with the exact method: what was computed, the settings that change it, and the versions.
 """
 
 from __future__ import annotations
@@ -50,6 +50,7 @@ METHODS = {
     "gfn1": "GFN1-xTB, likewise (extra gfn2)",
     "ase:MODULE:CLASS": "an ASE calculator of your own, such as ase:ase.calculators.emt:EMT",
     "COMMAND": "a program of your own, called as COMMAND IN.extxyz OUT.extxyz",
+    "mmff94s": "the force field MMFF94s for molecules (extra rdkit)",
     "MODEL": "a model of the suite by name or file, such as chgnet-0.3.0",
 }
 """How a method is written, and what it stands for."""
@@ -127,6 +128,10 @@ def engine_of(method: str, settings: LabelSettings | None = None) -> Engine:
         return CalculatorEngine(name)
     if is_command(name):
         return CommandEngine(name)
+    if name.lower() == "mmff94s":
+        from atomml.data.label_mmff import MmffEngine
+
+        return MmffEngine()
     if _is_model(name):
         from atomml.data.label_potential import PotentialEngine
 
@@ -227,6 +232,7 @@ def structure_digest(atoms: Atoms) -> str:
     positions = np.ascontiguousarray(atoms.positions, dtype="<f8")
     cell = np.ascontiguousarray(atoms.cell.array, dtype="<f8")
     state = [atoms.info.get("charge"), atoms.info.get("spin"), atoms.pbc.tolist()]
+    state += [atoms.info["bonds"]] if "bonds" in atoms.info else []
     return digest_of(numbers.tobytes(), positions.tobytes(), cell.tobytes(), json.dumps(state, default=float))
 
 

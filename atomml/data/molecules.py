@@ -9,6 +9,7 @@ from typing import IO, Any
 import numpy as np
 from ase import Atoms
 
+from atomml.data.force_fields import bonds_of
 from atomml.errors import FileFormatError, MissingExtraError
 
 __all__ = ["is_smiles", "read_molecules", "read_smiles"]
@@ -106,6 +107,7 @@ def _to_atoms(molecule: Any) -> Atoms:
     atoms = Atoms(numbers, positions=np.array(molecule.GetConformer().GetPositions()), pbc=False)
     atoms.info["charge"] = sum(atom.GetFormalCharge() for atom in molecule.GetAtoms())
     atoms.info["spin"] = sum(atom.GetNumRadicalElectrons() for atom in molecule.GetAtoms())
+    atoms.info["bonds"] = bonds_of(molecule)
     if molecule.HasProp("_Name") and molecule.GetProp("_Name").strip():
         atoms.info["name"] = molecule.GetProp("_Name").strip()
     return atoms

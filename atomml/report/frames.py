@@ -27,6 +27,9 @@ MAX_STEP = 0.01
 BOND_TOLERANCE = 1.15
 """A bond is drawn up to this multiple of the sum of the covalent radii."""
 
+_LAYER = 200  # added to the elements of the second of two structures laid on each other
+_SECOND_CARBON, _SECOND_HYDROGEN = "#e69f00", "#f3dca6"
+
 _NON_METALS = frozenset((1, 2, 5, 6, 7, 8, 9, 10, 14, 15, 16, 17, 18, 33, 34, 35, 36, 52, 53, 54, 85, 86))
 
 
@@ -36,7 +39,9 @@ def pack_frames(
     """Everything the viewer shows, as JSON-able data.
 
     Args:
-        frames: Structures; they may differ in their atoms. All positions must be finite.
+        frames: Structures; they may differ in their atoms. All positions must be finite. Where
+            ``arrays["overlay"]`` is 1 the atoms are a second structure laid on the first: its carbon is
+            orange, and no bond is drawn between the two.
         values: Per name (with its unit as a suffix) one number per frame; NaN is shown as a dash.
 
     Raises:
@@ -47,14 +52,14 @@ def pack_frames(
     positions = np.concatenate([np.asarray(atoms.positions, dtype=np.float64) for atoms in frames])
     if not np.isfinite(positions).all():
         raise InputError("a structure with NaN or infinite positions cannot be shown: leave that frame out.")
-    numbers = [np.asarray(atoms.numbers, dtype=np.int64) for atoms in frames]
+    numbers = [_kinds(atoms) for atoms in frames]
     same = all(np.array_equal(one, numbers[0]) for one in numbers[1:])
     kinds = numbers[0] if same else np.concatenate(numbers)
     species = np.unique(kinds)
     return {
         "species": [_species(int(number)) for number in species],
-        "bondCutoffs": bond_cutoffs(species).round(3).tolist(),
-        "metals": [int(number) not in _NON_METALS for number in species],
+        "bondCutoffs": _cutoffs(species),
+        "metals": [int(kind) % _LAYER not in _NON_METALS for kind in species],
         "counts": [len(numbers[0])] if same else [len(one) for one in numbers],
         "kinds": _base64(np.searchsorted(species, kinds).astype("u1")),
         "nFrames": len(frames),
@@ -87,13 +92,30 @@ def bond_cutoffs(species: NDArray[np.int64]) -> NDArray[np.float64]:
     return cutoffs
 
 
-def _species(number: int) -> dict[str, Any]:
+def _kinds(atoms: Atoms) -> NDArray[np.int64]:
+    """Elements; in the second of two structures laid on each other (``arrays["overlay"]``) they differ."""
+    numbers = np.asarray(atoms.numbers, dtype=np.int64)
+    layer = atoms.arrays.get("overlay")
+    return numbers if layer is None else numbers + _LAYER * (np.asarray(layer, dtype=np.int64) > 0)
+
+
+def _cutoffs(kinds: NDArray[np.int64]) -> list[list[float]]:
+    """Those of the elements; none between two structures laid on each other."""
+    layers = kinds // _LAYER
+    cutoffs = bond_cutoffs(kinds % _LAYER) * (layers[:, None] == layers)
+    return cutoffs.round(3).tolist()
+
+
+def _species(kind: int) -> dict[str, Any]:
     from ase.data import chemical_symbols, covalent_radii
     from ase.data.colors import jmol_colors
 
+    layer, number = divmod(kind, _LAYER)
     colour = "#" + "".join(f"{round(255 * float(part)):02x}" for part in jmol_colors[number])
+    if layer:
+        colour = _SECOND_CARBON if number == 6 else _SECOND_HYDROGEN if number == 1 else colour
     return {
-        "symbol": chemical_symbols[number],
+        "symbol": chemical_symbols[number] + ("′" if layer else ""),
         "colour": colour,
         "radius": round(float(covalent_radii[number]), 2),
     }

@@ -97,10 +97,13 @@ def line_plot(
         return _svg(figure, title or f"{ylabel} over {xlabel}")
 
 
-def histogram(values: ArrayLike, xlabel: str, title: str = "", *, bins: int | None = None) -> str:
+def histogram(
+    values: ArrayLike, xlabel: str, title: str = "", *, bins: int | None = None, mark: float | None = None
+) -> str:
     """How often each value occurs, as an SVG element; values that are not finite are left out.
 
-    Without ``bins`` their number follows Freedman and Diaconis (1981), between 5 and 60.
+    Without ``bins`` their number follows Freedman and Diaconis (1981), between 5 and 60. A dashed line stands
+    at ``mark``.
     """
     data = np.asarray(values, dtype=np.float64).ravel()
     data = data[np.isfinite(data)]
@@ -111,6 +114,8 @@ def histogram(values: ArrayLike, xlabel: str, title: str = "", *, bins: int | No
         else:
             counts, edges = np.histogram(data, bins=bins or _n_bins(data))
             axes.stairs(counts, edges, fill=True, color=PALETTE[0], alpha=0.75)
+            if mark is not None:
+                axes.axvline(mark, color=PALETTE[1], linestyle="--")
             axes.set_ylim(bottom=0)
         return _svg(figure, title or f"Histogram of {xlabel}")
 

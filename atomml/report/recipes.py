@@ -19,6 +19,7 @@ from atomml.report import (
     hamiltonian_recipes,
     learning_recipe,
     property_recipes,
+    ligand_recipe,
     transport_recipes,
 )
 from atomml.report.data_recipe import data_report
@@ -133,6 +134,7 @@ RECIPES: dict[str, Recipe] = {
     "property study": property_recipes.study,
     "property train": property_recipes.training,
     "qha": crystal_change_recipes.qha,
+    "ligand-strain": ligand_recipe.ligand_strain,
     "rdf": transport_recipes.rdf,
     "relax": relax,
     "screen": screen,

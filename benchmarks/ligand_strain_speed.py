@@ -1,0 +1,169 @@
+"""How long ligand strain takes: conformers in batches against one at a time; whole ligands, by model.
+
+    python benchmarks/ligand_strain_speed.py batches [--model chgnet-0.3.0] [--conformers 20] [--threads 2]
+    python benchmarks/ligand_strain_speed.py ligands [--models mmff94s,gfn2] [--conformers 20] [--threads 2]
+    python benchmarks/ligand_strain_speed.py files [--models mmff94s] [FILE ...]
+    python benchmarks/ligand_strain_speed.py library [--models mmff94s]
+
+``batches``: the distinct MMFF94s minima of a drug, minimised by one model to 0.01 eV/Å: one at a time with
+ASE's BFGS and our calculator, against what ``ligand-strain`` does (together, from the Hessian of MMFF94s).
+``--steps`` bounds both. ``ligands``: one pose of a drug of 31 heavy atoms, everything included. ``files``:
+strain of the poses of a file (../shared/data/ligands without one). ``library``: one pose each of the drugs of
+``ligand_strain_dft.py`` through the manifest and a pool of ``--threads`` workers, with its rate.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+from machine import describe, limit_threads
+
+SMALL = "CC(C)Cc1ccc(cc1)[C@@H](C)C(=O)O"  # ibuprofen, 33 atoms
+DRUG = "COc1cc2ncnc(Nc3ccc(F)c(Cl)c3)c2cc1OCCCN1CCOCC1"  # gefitinib, 31 heavy atoms, 55 atoms
+POSES = Path(__file__).resolve().parents[1] / "../shared/data/ligands/ligboundconf_example.sdf"
+
+
+def batches(told: argparse.Namespace) -> None:
+    """Minimise conformers both ways and print a table."""
+    from ase.optimize import BFGS
+
+    from atomml.workflows.inputs import given_model
+    from atomml.workflows.ligand_chemistry import ligand_of
+    from atomml.workflows.ligand_conformers import find_conformers, guessed_hessian
+    from atomml.workflows.relaxation_batched import relax_batched
+
+    ligand = ligand_of(_canonical(told.smiles))
+    found = find_conformers(ligand, told.conformers, searches=1)
+    starts = [ligand.atoms(x) for x in found.geometries]
+    model = given_model(told.model)
+    list(relax_batched(starts[:2], model, fmax=0.01, steps=2, guess=guessed_hessian()))
+    rows: list[list[Any]] = []
+    started = time.perf_counter()
+    ended = sorted(
+        relax_batched(starts, model, fmax=0.01, steps=told.steps, guess=guessed_hessian()),
+        key=lambda one: one.index,
+    )
+    good = [one.result for one in ended if one.result is not None]
+    rows.append(["together, from MMFF94s's Hessian", time.perf_counter() - started, good])
+    if told.plain:
+        started = time.perf_counter()
+        plain = relax_batched(starts, model, fmax=0.01, steps=told.steps, optimizer="bfgs")
+        rows.append(["together, ASE's BFGS", 0.0, [one.result for one in plain if one.result is not None]])
+        rows[-1][1] = time.perf_counter() - started
+    started = time.perf_counter()
+    alone = []
+    for atoms in starts:
+        atoms.calc = model.calculator()
+        optimizer = BFGS(atoms, logfile=None)
+        converged = optimizer.run(fmax=0.01, steps=told.steps)
+        alone.append((float(atoms.get_potential_energy()), optimizer.nsteps, bool(converged)))
+    seconds = time.perf_counter() - started
+    print(f"\n{told.model}: {len(starts)} conformers of {len(starts[0])} atoms, {told.threads} threads\n")
+    print("| how | s | steps | converged | times as fast |\n|---|---|---|---|---|")
+    steps, done = sum(one[1] for one in alone), sum(one[2] for one in alone)
+    print(f"| one at a time, ASE's BFGS | {seconds:.1f} | {steps} | {done} | 1 |")
+    for how, took, results in rows:
+        steps, done = sum(one.n_steps for one in results), sum(one.converged for one in results)
+        print(f"| {how} | {took:.1f} | {steps} | {done} | {seconds / took:.1f} |")
+    apart = [one.energy - other[0] for one, other in zip(good, alone, strict=True)]
+    print(f"\nenergies less those of ASE's BFGS: {min(apart):.4f} to {max(apart):.4f} eV")
+
+
+def ligands(told: argparse.Namespace) -> None:
+    """One pose of a drug with 31 heavy atoms, by each model."""
+    from rdkit import Chem
+    from rdkit.Chem import rdDistGeom
+
+    from atomml.workflows import ligand_strain
+    from atomml.workflows.inputs import given_model
+
+    pose = Chem.AddHs(Chem.MolFromSmiles(told.smiles or DRUG))
+    rdDistGeom.EmbedMolecule(pose, randomSeed=11)
+    ligand_strain(Chem.AddHs(pose), "mmff94s", conformers=1, searches=1)
+    print(
+        f"\n{pose.GetNumHeavyAtoms()} heavy atoms, {pose.GetNumAtoms()} atoms, {told.conformers} conformers\n"
+    )
+    print("| model | s for the ligand | strain, kcal/mol | distinct minima |\n|---|---|---|---|")
+    for name in told.models.split(","):
+        model = given_model(name)
+        started = time.perf_counter()
+        result = ligand_strain(pose, model, conformers=told.conformers, workers=0)
+        row = result.rows[0]
+        seconds = time.perf_counter() - started
+        print(
+            f"| {name} | {seconds:.1f} | {result.strain or float('nan'):.1f} | {row['n_minima']} |",
+            flush=True,
+        )
+
+
+def files(told: argparse.Namespace) -> None:
+    """Strain of the poses of files, by each model."""
+    from atomml.workflows import ligand_strain
+
+    print("\n| model | pose | strain | Boltzmann | spread of searches | search converged | pose shift, Å |")
+    print("|---|---|---|---|---|---|---|")
+    for model in told.models.split(","):
+        for row in ligand_strain(
+            told.files or [str(POSES)], model, conformers=told.conformers, workers=0
+        ).rows:
+            numbers = [row[f"strain_{k}kcal_per_mol"] for k in ("", "boltzmann_", "searches_std_")]
+            if row["error"]:
+                print(f"| {model} | {row['id']} | {row['error']} |")
+                continue
+            shown = " | ".join("–" if number is None else f"{number:.2f}" for number in numbers)
+            flags = f"{'yes' if row['search_converged'] else 'no'} | {row['pose_shift_A']:.2f}"
+            print(f"| {model} | {row['id']} | {shown} | {flags} |", flush=True)
+
+
+def library(told: argparse.Namespace) -> None:
+    """Small drugs through the pool, and how many an hour that makes."""
+    import tempfile
+
+    from ligand_strain_dft import DRUGS, pose_of
+
+    from atomml.workflows import ligand_strain
+
+    poses = [pose_of(name, smiles) for name, smiles in DRUGS.items()]
+    for model in told.models.split(","):
+        with tempfile.TemporaryDirectory() as folder:
+            started = time.perf_counter()
+            result = ligand_strain(poses, model, out=Path(folder) / "run", workers=told.threads, batch=2)
+            seconds = time.perf_counter() - started
+        print(
+            f"{model}: {len(poses)} ligands in {seconds:.1f} s with {told.threads} workers, start included; "
+        )
+        print(
+            f"{3600 * len(poses) / seconds:.0f} an hour; {result.n_failed} failed, {result.n_flagged} flagged"
+        )
+
+
+def _canonical(smiles: str) -> str:
+    from rdkit import Chem
+
+    return str(Chem.MolToSmiles(Chem.MolFromSmiles(smiles or SMALL)))
+
+
+def main() -> None:
+    """Parse and run one part."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("part", choices=["batches", "ligands", "files", "library"])
+    parser.add_argument("files", nargs="*")
+    parser.add_argument("--model", default="chgnet-0.3.0")
+    parser.add_argument("--models", default="mmff94s,gfn2")
+    parser.add_argument("--conformers", type=int, default=20)
+    parser.add_argument("--threads", type=int, default=2)
+    parser.add_argument("--steps", type=int, default=300)
+    parser.add_argument("--smiles", default="")
+    parser.add_argument("--plain", action="store_true", help="also together with ASE's BFGS")
+    told = parser.parse_args()
+    limit_threads(told.threads)
+    describe("ase", "rdkit", "tblite")
+    parts = {"batches": batches, "ligands": ligands, "files": files, "library": library}
+    parts[told.part](told)
+
+
+if __name__ == "__main__":
+    main()
