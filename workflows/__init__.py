@@ -6,6 +6,8 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from atomml.workflows.site_regression_training import train_site_regressor
+
     from atomml.workflows.comparison import compare
     from atomml.workflows.data_import import import_data
     from atomml.workflows.data_label import label_data
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from atomml.workflows.training import train
     from atomml.workflows.trajectory_analysis import rdf, vdos
     from atomml.workflows.vacancies import vacancy
+    from atomml.workflows.vacancy_survey import survey_vacancies
 
 OF_ONE_STRUCTURE = (
     *("predict", "relax", "md", "eos", "elastic", "phonons", "qha", "strain", "surface"),
@@ -64,7 +67,9 @@ __all__ = [
     "split_data",
     "strain",
     "surface",
+    "survey_vacancies",
     "train",
+    "train_site_regressor",
     "vacancy",
     "vdos",
 ]
@@ -92,9 +97,11 @@ _HOME = {
     "relax_batched": "relaxation_batched",
     "screen": "screening",
     "serve": "serving",
+    "survey_vacancies": "vacancy_survey",
     "strain": "straining",
     "surface": "surfaces",
     "train": "training",
+    "train_site_regressor": "site_regression_training",
     "vacancy": "vacancies",
     "vdos": "trajectory_analysis",
 }
