@@ -57,6 +57,7 @@ FAMILIES = {
     "dpa3": "atomml.potentials.dpa3:DPA3",
     "lennard_jones": "atomml.potentials.lennard_jones:LennardJones",
     "mace": "atomml.potentials.mace:MACE",
+    "site-regressor": "atomml.potentials.site_regressor:SiteRegressor",
     "sphnet": "atomml.potentials.sphnet:SPHNet",
 }
 """Family, as a checkpoint names it, to the class that its weights fit."""

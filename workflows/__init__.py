@@ -6,8 +6,6 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from atomml.workflows.site_regression_training import train_site_regressor
-
     from atomml.workflows.comparison import compare
     from atomml.workflows.data_import import import_data
     from atomml.workflows.data_label import label_data
@@ -29,6 +27,7 @@ if TYPE_CHECKING:
     from atomml.workflows.screening import screen
     from atomml.workflows.serving import serve
     from atomml.workflows.single_point import predict
+    from atomml.workflows.site_regression_training import train_site_regressor
     from atomml.workflows.straining import strain
     from atomml.workflows.surfaces import surface
     from atomml.workflows.training import train

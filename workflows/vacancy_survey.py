@@ -175,7 +175,7 @@ def _settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, float
 
 
 def _check_regressor(path: str | None, model: GivenModel) -> None:
-    """Refuse a file that is none, or one that was trained on another model's features, before anything runs."""
+    """Refuse, before anything runs, a file that is none, or one that belongs to another model."""
     if path is not None:
         from atomml.workflows.site_regression import load_regressor
 

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from ase import Atoms
 
     from atomml.graph import AtomGraph
+    from atomml.workflows.relaxation import RelaxOptions
 
 __all__ = ["Crystal", "as_plain", "site_columns", "survey"]
 
@@ -50,6 +51,7 @@ class Crystal:
         errors: Why a vacancy has no energy.
         warnings: What a reader of its rows should know.
         error: Why there is nothing of the whole crystal.
+        answer: What :func:`survey` returns of it.
     """
 
     given: GivenStructure
@@ -64,6 +66,7 @@ class Crystal:
     errors: list[str | None] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
     error: str | None = None
+    answer: dict[str, Any] = field(default_factory=dict)
 
     def fail(self, error: Exception, number: int | None = None) -> None:
         """Keep what went wrong with the crystal, or with one vacancy of it, as one sentence."""
@@ -166,8 +169,7 @@ def _relax_crystals(group: Sequence[Crystal], model: GivenModel, options: Vacanc
             one.fail(error)
         return
     started = [GivenStructure(one.atoms, one.given.label) for one in able]
-    limits = {"cell": "free", "fmax": options.fmax, "smax": options.smax, "steps": options.steps}
-    for ended in relax_batched(started, model, allow_charge_mismatch=True, **limits):
+    for ended in relax_batched(started, model, options=_relaxation(options, "free")):
         one, found = able[ended.index], ended.result
         if found is None:
             one.error = ended.error
@@ -175,6 +177,15 @@ def _relax_crystals(group: Sequence[Crystal], model: GivenModel, options: Vacanc
         one.atoms = found.atoms
         if not found.converged:
             one.warnings.append(f"The crystal did not relax in {options.steps} steps.")
+
+
+def _relaxation(options: VacancySurveyOptions, cell: str) -> RelaxOptions:
+    """Of a crystal with its cell, or of the ions around a vacancy; charges were checked before."""
+    from atomml.workflows.relaxation import RelaxOptions
+
+    return RelaxOptions(
+        cell=cell, fmax=options.fmax, smax=options.smax, steps=options.steps, allow_charge_mismatch=True
+    )
 
 
 def _lay_out(one: Crystal, options: VacancySurveyOptions) -> None:
@@ -275,8 +286,7 @@ def _relax_vacancies(group: Sequence[Crystal], model: GivenModel, options: Vacan
         )
         for one, number in places
     )
-    limits = {"cell": "none", "fmax": options.fmax, "steps": options.steps}
-    for ended in relax_batched(waiting, model, allow_charge_mismatch=True, **limits):
+    for ended in relax_batched(waiting, model, options=_relaxation(options, "none")):
         one, number = places[ended.index]
         found = ended.result
         if found is None:
@@ -304,7 +314,7 @@ def _answer(one: Crystal) -> tuple[dict[str, Any] | None, str | None]:
         }
         row |= one.ended[number] if one.ended else {"converged": True}
         rows.append(row | {"error": one.errors[number]})
-    answer = {
+    one.answer = {
         "energy_per_atom_eV": None if one.cell is None else one.energy / len(one.atoms),
         "crystal": as_plain(one.atoms),
         "sites": [list(defect.site.atoms) for defect in one.defects],
@@ -312,7 +322,7 @@ def _answer(one: Crystal) -> tuple[dict[str, Any] | None, str | None]:
         "structures": [as_plain(atoms) for atoms in one.structures],
         "warnings": " ".join(one.warnings),
     }
-    return plain(answer), None
+    return plain(one.answer), None
 
 
 def site_columns(site: UniqueSite) -> dict[str, Any]:

@@ -54,5 +54,5 @@ def without_atom(graph: AtomGraph, atom: int) -> AtomGraph:
         return smaller
     length = torch.linalg.vector_norm(smaller.edge_vectors().detach(), dim=1).cpu().numpy()
     bonds = bond_graph(index[0], length, graph.bond_graph.cutoff)
-    there = {"bonds": bonds.bonds.to(graph.device), "angle_index": bonds.angle_index.to(graph.device)}
-    return replace(smaller, bond_graph=replace(bonds, **there))
+    found = replace(bonds, bonds=bonds.bonds.to(graph.device), angle_index=bonds.angle_index.to(graph.device))
+    return replace(smaller, bond_graph=found)
