@@ -140,7 +140,7 @@ class Screen:
                     continue
                 manifest.start(row.id, row.digest)
                 if row.status == DONE:
-                    if "folder" in row.result["row"]:
+                    if "folder" in row.result.get("row", {}):
                         row.result["row"]["folder"] = f"{path.parent.name}/{row.result['row']['folder']}"
                     manifest.finish(row.id, row.result)
                 else:

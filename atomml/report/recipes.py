@@ -18,6 +18,7 @@ from atomml.report import (
     formation_recipe,
     hamiltonian_recipes,
     transport_recipes,
+    vacancy_recipes,
 )
 from atomml.report.data_recipe import data_report
 from atomml.report.evaluation_recipe import SHOWN_RESULTS, evaluate
@@ -125,6 +126,8 @@ RECIPES: dict[str, Recipe] = {
     "neb": transport_recipes.neb,
     "phonons": crystal_recipes.phonons,
     "predict": predict,
+    "property vacancies": vacancy_recipes.survey,
+    "property vacancies-train": vacancy_recipes.regression,
     "qha": crystal_change_recipes.qha,
     "rdf": transport_recipes.rdf,
     "relax": relax,
@@ -146,6 +149,7 @@ SHOWN_BY_RECIPE: dict[str, Collection[str]] = {
     "hamiltonian predict": ("rows",),
     "hamiltonian scf": hamiltonian_recipes.SHOWN_SCF,
     "phonons": crystal_recipes.SHOWN_PHONONS,
+    "property vacancies": vacancy_recipes.SHOWN_SURVEY,
     "qha": crystal_change_recipes.SHOWN_QHA,
     "rdf": ("pairs",),
     "surface": crystal_change_recipes.SHOWN_SURFACE,
