@@ -1,15 +1,15 @@
-"""How many unrelaxed vacancies a minute ``property vacancies`` computes, and how long the seed's survey would take.
+"""How many unrelaxed vacancies a minute ``property vacancies`` computes, and how long a large survey takes.
 
     python benchmarks/vacancy_rate.py ../shared/data/crystals/mp_binary_elasticity.extxyz.gz [--profile]
 
 Binaries whose supercell of 8 Å holds 54 to 66 atoms, CHGNet 0.3.0 in float32, two workers of a thread each. A
 rate is that of a whole run, from the command's start to its last row: symmetry, supercells, neighbours, the
-model, the manifest, the tables; and, in the second column, without what does not grow with the crystals (starting
-the workers, loading the model). Chemical potentials are given, as references are relaxed once for each element.
+model, the manifest, the tables; and, in the second column, without what does not grow with the crystals
+(starting the workers, loading the model). Chemical potentials are given: references are relaxed once.
 ``--profile`` says where the time of one worker goes instead.
 
-The extrapolation is to 192,494 vacancies over 55,723 materials (Choudhary and Sumpter, AIP Advances 13, 095109,
-2023).
+The extrapolation is to 192,494 vacancies over 55,723 materials (Choudhary and Sumpter, AIP Advances 13,
+095109, 2023).
 """
 
 from __future__ import annotations
@@ -51,9 +51,7 @@ def main() -> None:
     hours = VACANCIES / rates[1] / 60
     share = len(crystals) / count * VACANCIES
     print(f"\n{VACANCIES:,} vacancies at that rate: {hours:.1f} h on this machine")
-    print(
-        f"(with {share:,.0f} crystals as here; the survey had {MATERIALS:,} with fewer sites each left out)"
-    )
+    print(f"(in {share:,.0f} crystals with as many sites as here; that survey had {MATERIALS:,})")
 
 
 def chosen(file: Path, count: int) -> list[Any]:
