@@ -215,7 +215,9 @@ def _ask_energies(group: Sequence[Crystal], model: GivenModel) -> None:
         one.crystal.fail(error, one.number)
 
     for batch in _cut(limit.parts(_wanted(group, model), _size)):
-        limit.call(ask, [one for one in batch if one.crystal.error is None], _size, fail)
+        able = [one for one in batch if one.crystal.error is None]
+        if able:
+            limit.call(ask, able, _size, fail)
 
 
 def _size(one: _Asked) -> int:
