@@ -62,6 +62,7 @@ FAMILIES = {
     "lennard_jones": "atomml.potentials.lennard_jones:LennardJones",
     "mace": "atomml.potentials.mace:MACE",
     "property": "atomml.property.ensemble:PropertyEnsemble",
+    "site-regressor": "atomml.potentials.site_regressor:SiteRegressor",
     "sphnet": "atomml.potentials.sphnet:SPHNet",
     "xgboost": "atomml.potentials.boosted:BoostedTrees",
 }

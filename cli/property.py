@@ -18,6 +18,12 @@ SUBCOMMANDS = {
     "predict": Subcommand("atomml.cli.property:run_predict", "properties of structures, with intervals"),
     "evaluate": Subcommand("atomml.cli.property:run_evaluate", "errors on labelled structures, and coverage"),
     "study": Subcommand("atomml.cli.property:run_study", "families side by side on the same folds"),
+    "vacancies": Subcommand(
+        "atomml.cli.property_vacancies:run_vacancies", "a vacancy on every site of crystals"
+    ),
+    "vacancies-train": Subcommand(
+        "atomml.cli.property_vacancies:run_train", "a regressor of vacancies from features of sites"
+    ),
     "cards": Subcommand("atomml.cli.property:run_cards", "what a model was trained on, errors, limits"),
 }
 """Name of each subcommand to what does it; a line here adds one."""

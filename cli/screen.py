@@ -26,7 +26,7 @@ from atomml.errors import OptionError
 from atomml.workflows import OF_ONE_STRUCTURE
 from atomml.workflows.screening import ScreenOptions
 
-__all__ = ["Screening", "parse_screen", "run"]
+__all__ = ["Screening", "parse_screen", "run", "show_screen"]
 
 _KNOWN = f"there are {', '.join(OF_ONE_STRUCTURE)}."
 _SHOWN = 20
@@ -136,11 +136,11 @@ def run(name: str, argv: Sequence[str]) -> int:
     if found.json:
         print_json(result.summary)
     elif not found.quiet:
-        _show(result)
+        show_screen(result)
     return 0 if result.converged else EXIT_NOT_CONVERGED
 
 
-def _show(result: Any) -> None:
+def show_screen(result: Any) -> None:
     """The first selected rows, or the first of all, and what was counted."""
     from atomml.cli.display import print_results, say, table
 

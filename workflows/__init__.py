@@ -29,11 +29,13 @@ if TYPE_CHECKING:
     from atomml.workflows.screening import screen
     from atomml.workflows.serving import serve
     from atomml.workflows.single_point import predict
+    from atomml.workflows.site_regression_training import train_site_regressor
     from atomml.workflows.straining import strain
     from atomml.workflows.surfaces import surface
     from atomml.workflows.training import train
     from atomml.workflows.trajectory_analysis import rdf, vdos
     from atomml.workflows.vacancies import vacancy
+    from atomml.workflows.vacancy_survey import survey_vacancies
 
 OF_ONE_STRUCTURE = (
     *("predict", "relax", "md", "eos", "elastic", "phonons", "qha", "strain", "surface"),
@@ -68,7 +70,9 @@ __all__ = [
     "split_data",
     "strain",
     "surface",
+    "survey_vacancies",
     "train",
+    "train_site_regressor",
     "vacancy",
     "vdos",
 ]
@@ -98,9 +102,11 @@ _HOME = {
     "relax_batched": "relaxation_batched",
     "screen": "screening",
     "serve": "serving",
+    "survey_vacancies": "vacancy_survey",
     "strain": "straining",
     "surface": "surfaces",
     "train": "training",
+    "train_site_regressor": "site_regression_training",
     "vacancy": "vacancies",
     "vdos": "trajectory_analysis",
 }

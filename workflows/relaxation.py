@@ -23,7 +23,13 @@ from atomml.workflows.inputs import (
     given_structure,
     with_charge,
 )
-from atomml.workflows.relaxation_measures import driving_stress, frame_of, relaxed_facts, volume_of
+from atomml.workflows.relaxation_measures import (
+    cell_factor,
+    driving_stress,
+    frame_of,
+    relaxed_facts,
+    volume_of,
+)
 from atomml.workflows.relaxation_state import LOG_HEAD, RelaxationFiles, log_line, write_relaxed
 from atomml.workflows.run_record import finish_run, open_with_options
 
@@ -336,6 +342,7 @@ def _with_cell(atoms: Atoms, options: RelaxOptions) -> Any:
         hydrostatic_strain=options.cell == "volume",
         constant_volume=options.cell == "shape",
         scalar_pressure=options.pressure / GPA,
+        exp_cell_factor=cell_factor(len(atoms)),
     )
 
 

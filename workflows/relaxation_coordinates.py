@@ -1,7 +1,7 @@
 """Generalised coordinates of structures that relax together: what ASE's optimisers move.
 
-Those of ASE's ``FrechetCellFilter``: positions in the undeformed cell and ``n_atoms`` times the logarithm
-U of the cell's deformation D = exp(U), so that the gradient is that of the enthalpy. Here U is kept
+Those of ASE's ``FrechetCellFilter``: positions in the undeformed cell and the logarithm U of the
+cell's deformation D = exp(U) times a factor, so that the gradient is that of the enthalpy. Here U is kept
 instead of found anew, and exponentials and their derivatives of all structures are taken in one call.
 """
 
@@ -14,6 +14,7 @@ import numpy as np
 from ase.optimize.optimize import Optimizable
 
 from atomml.units import GPA
+from atomml.workflows.relaxation_measures import cell_factor
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -33,7 +34,8 @@ class Coordinates(Optimizable):  # type: ignore[misc]
         atoms: The structure, without constraints; :func:`deform` moves it.
         cell: What of the cell may change: ``free``, ``shape``, ``volume`` or ``none``.
         pressure: External pressure, eV/Å³.
-        x: ``(n_atoms, 3)`` Å, positions in the undeformed cell, and three rows of ``n_atoms`` U.
+        factor: Of U, Å (:func:`atomml.workflows.relaxation_measures.cell_factor`).
+        x: ``(n_atoms, 3)`` Å, positions in the undeformed cell, and three rows of ``factor`` U.
         deformation: ``(3, 3)``; the rows of the cell are the reference's times its transpose.
         gradient: Of the enthalpy with respect to ``x``; filled in by :func:`differentiate`.
     """
@@ -41,6 +43,7 @@ class Coordinates(Optimizable):  # type: ignore[misc]
     def __init__(self, atoms: Atoms, cell: str, pressure: float, fixed: NDArray[np.intp]) -> None:
         """Start from the structure as it is; ``pressure`` in GPa, ``fixed`` the atoms that stay."""
         self.atoms, self.cell, self.pressure, self.fixed = atoms, cell, pressure / GPA, fixed
+        self.factor = cell_factor(len(atoms))
         self.reference: Array = atoms.cell.array.copy()
         self.x: Array = np.zeros((len(atoms) + (0 if cell == "none" else 3), 3))
         self.x[: len(atoms)] = atoms.positions
@@ -51,7 +54,7 @@ class Coordinates(Optimizable):  # type: ignore[misc]
     @property
     def logarithm(self) -> Array:
         """U, ``(3, 3)``."""
-        return self.x[len(self.atoms) :] / len(self.atoms)
+        return self.x[len(self.atoms) :] / self.factor
 
     @property
     def lost(self) -> bool:
@@ -134,7 +137,7 @@ def differentiate(
     for (one, _), frechet in zip(moving, expm(blocks)[:, :3, 3:], strict=True):
         if one.cell == "shape":
             frechet = frechet - np.trace(frechet) / 3 * np.eye(3)
-        one.gradient[len(one.atoms) :] = frechet / len(one.atoms)
+        one.gradient[len(one.atoms) :] = frechet / one.factor
 
 
 def _derivative(one: Coordinates, stress: Array) -> Array:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 from atomml.errors import OptionError
 from atomml.files import write_atomic_with, write_table
@@ -15,19 +15,21 @@ from atomml.workflows.screening_entries import Entry
 
 __all__ = ["fill_result", "write_files"]
 
+AnyResult = TypeVar("AnyResult", bound=ScreenResult)
+
 _FIRST = ("input", "frame", "id", "formula", "n_atoms")
 _LAST = ("converged", "warnings", "folder", "error")
 _SHOWN_WARNINGS = 20
 
 
 def fill_result(
-    entries: Sequence[Entry], outcomes: Mapping[str, Outcome], options: ScreenOptions
-) -> ScreenResult:
-    """Rows of every structure, counted; those that the options select, ranked.
+    entries: Sequence[Entry], outcomes: Mapping[str, Outcome], options: ScreenOptions, result: AnyResult
+) -> AnyResult:
+    """Rows of every structure into an empty result, counted; those that the options select, ranked.
 
     A condition or a ranking that names a column that there is not selects nothing, with a warning.
     """
-    result = ScreenResult(n_structures=len(entries))
+    result.n_structures = len(entries)
     for entry in entries:
         outcome = outcomes[entry.item]
         row = dict(entry.head) | ((outcome.result or {}).get("row") or {}) | {"error": outcome.error}
@@ -123,14 +125,14 @@ def _write_structures(
     outcomes: Mapping[str, Outcome],
     rows: Sequence[Mapping[str, Any]],
 ) -> None:
-    """``structures.extxyz``: a frame for each row with a result; ``row`` (from 0) says of which."""
+    """``structures.extxyz``: a frame for each row with a structure; ``row`` (from 0) says of which."""
     from atomml.data.structures import extxyz_frame
     from atomml.workflows.screening_work import atoms_of
 
     def write(stream: Any) -> None:
         for number, entry in enumerate(entries):
             found = outcomes[entry.item].result
-            if found is None:
+            if found is None or "structure" not in found:
                 continue
             atoms = atoms_of(found["structure"])
             atoms.info["row"] = number

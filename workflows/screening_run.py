@@ -9,7 +9,7 @@ from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from atomml import __version__
 from atomml.config import as_config
@@ -60,6 +60,7 @@ class Screen:
     device: str
     threads: int | None = None
     pool: Executor | None = None
+    command: ClassVar[str] = "screen"
 
     @property
     def shard(self) -> Shard | None:
@@ -84,30 +85,35 @@ class Screen:
         config = plain(facts | as_config(self.options)) | {"shard": None}
         if (parent / CONFIG).exists():
             free = {*as_config(self.options), "structures", "out", "device"}
-            check_same(parent, "screen", config, free)
+            check_same(parent, self.command, config, free)
         else:
             import yaml
 
             parent.mkdir(parents=True, exist_ok=True)
-            header = {"command": "screen", "version": __version__}
+            header = {"command": self.command, "version": __version__}
             write_atomic(parent / CONFIG, yaml.safe_dump({**header, **config}, sort_keys=False))
         return parent / f"shard-{self.shard.index}-of-{self.shard.count}"
 
     def go(self, run: RunFolder, started: float) -> ScreenResult:
         """Do what is left, then write every file."""
         entries = self._entries(run)
-        with Manifest(run.file(MANIFEST), "screen") as manifest:
+        with Manifest(run.file(MANIFEST), self.command) as manifest:
             if self.shard is None and run.kept:
                 self._adopt(run, manifest, entries)
             outcomes = self._outcomes(run, manifest, entries)
-        result = fill_result(entries, outcomes, self.options)
+        result = self._result(run, entries, outcomes)
         result.folder = run.path if run.kept else None
-        write_files(run, entries, outcomes, result)
         paths = dict.fromkeys(entry.given.path for entry in entries if entry.given is not None)
         inputs = [input_record(path) for path in paths]
         finish_run(
             run, result, model=self.model.record(), inputs=inputs, seconds=time.perf_counter() - started
         )
+        return result
+
+    def _result(self, run: RunFolder, entries: Sequence[Entry], outcomes: dict[str, Outcome]) -> ScreenResult:
+        """What is returned and written, but for the summary."""
+        result = fill_result(entries, outcomes, self.options, ScreenResult())
+        write_files(run, entries, outcomes, result)
         return result
 
     def _entries(self, run: RunFolder) -> list[Entry]:
@@ -135,7 +141,7 @@ class Screen:
                     continue
                 manifest.start(row.id, row.digest)
                 if row.status == DONE:
-                    if "folder" in row.result["row"]:
+                    if "folder" in row.result.get("row", {}):
                         row.result["row"]["folder"] = f"{path.parent.name}/{row.result['row']['folder']}"
                     manifest.finish(row.id, row.result)
                 else:

@@ -163,12 +163,22 @@ def _of_row(given: GivenStructure, row: Mapping[str, Any]) -> Answer:
     return {"row": plain(kept | {"converged": True}), "structure": _plain_atoms(given.atoms)}, None
 
 
+def _vacancies_together(task: ScreenTask, orders: Sequence[Order]) -> list[Answer]:
+    from atomml.workflows.vacancy_survey_work import survey
+
+    return survey(task.loaded(), task.options, [order.given for order in orders if order.given is not None])
+
+
 def _sentence(error: Exception) -> str:
     text = " ".join(str(error).split())
     return text if isinstance(error, AtomMLError) else f"{type(error).__name__}: {text}"
 
 
-_TOGETHER = {"relax": _relax_together, "predict": _predict_together}
+_TOGETHER = {
+    "relax": _relax_together,
+    "predict": _predict_together,
+    "property vacancies": _vacancies_together,
+}
 
 
 def _answer(given: GivenStructure, result: Any) -> dict[str, Any]:

@@ -18,9 +18,10 @@ from atomml.report import (
     formation_recipe,
     hamiltonian_recipes,
     learning_recipe,
-    property_recipes,
     ligand_recipe,
+    property_recipes,
     transport_recipes,
+    vacancy_recipes,
 )
 from atomml.report.data_recipe import data_report
 from atomml.report.evaluation_recipe import SHOWN_RESULTS, evaluate
@@ -133,6 +134,8 @@ RECIPES: dict[str, Recipe] = {
     "property predict": property_recipes.prediction,
     "property study": property_recipes.study,
     "property train": property_recipes.training,
+    "property vacancies": vacancy_recipes.survey,
+    "property vacancies-train": vacancy_recipes.regression,
     "qha": crystal_change_recipes.qha,
     "ligand-strain": ligand_recipe.ligand_strain,
     "rdf": transport_recipes.rdf,
@@ -159,6 +162,7 @@ SHOWN_BY_RECIPE: dict[str, Collection[str]] = {
     "property evaluate": property_recipes.SHOWN_EVALUATION,
     "property study": property_recipes.SHOWN_STUDY,
     "property train": property_recipes.SHOWN_TRAINING,
+    "property vacancies": vacancy_recipes.SHOWN_SURVEY,
     "qha": crystal_change_recipes.SHOWN_QHA,
     "rdf": ("pairs",),
     "surface": crystal_change_recipes.SHOWN_SURFACE,

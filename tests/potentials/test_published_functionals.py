@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import sys
-from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -24,7 +23,6 @@ sys.path.insert(0, str(GOLDEN))
 from skala_cases import CENTRES, directions, points  # noqa: E402
 
 FIELDS = ("rho", "coords", "weights", "centres")
-
 
 
 def features(spin: int) -> GridFeatures:

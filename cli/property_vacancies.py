@@ -1,0 +1,116 @@
+"""``atomml property vacancies|vacancies-train``: vacancies of many crystals, and their regressor."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Sequence
+from typing import Any
+
+from atomml.cli.parsing import Parser, add_flags, calculator_settings, resolve_flags
+from atomml.cli.screen import show_screen
+from atomml.cli.workflow import (
+    EXIT_NOT_CONVERGED,
+    SharedOptions,
+    add_control_flags,
+    marked_for_ordering,
+    named_structures,
+    set_threads,
+    with_dispersion,
+)
+from atomml.config import OptionSpec, option_specs
+from atomml.errors import OptionError
+from atomml.workflows.screening import ScreenOptions
+from atomml.workflows.vacancy_survey import COMMAND, VacancySurveyOptions
+
+__all__ = ["run_train", "run_vacancies"]
+
+
+def run_vacancies(name: str, argv: Sequence[str]) -> int:
+    """``atomml property vacancies STRUCTURES --model M``; returns the exit code."""
+    about = "A vacancy on every site of every crystal: E(defect) - E(perfect) + mu, a row for each."
+    specs = {
+        "options of property vacancies": option_specs(VacancySurveyOptions),
+        "options of the screen": {k: v for k, v in option_specs(ScreenOptions).items() if k != "folders"},
+    }
+    given, values, found = _understood(COMMAND, about, argv, specs)
+    from atomml.cli.display import print_json, run_shown
+    from atomml.workflows import survey_vacancies
+
+    with run_shown(COMMAND, found):
+        result = survey_vacancies(**given, resume=found.resume, overwrite=found.overwrite, **values)
+    if found.json:
+        print_json(result.summary)
+    elif not found.quiet:
+        show_screen(result)
+    return 0 if result.converged else EXIT_NOT_CONVERGED
+
+
+def run_train(name: str, argv: Sequence[str]) -> int:
+    """``atomml property vacancies-train sites.extxyz --model M``; returns the exit code."""
+    from atomml.workflows.site_regression_training import SiteRegressionOptions
+
+    command = "property vacancies-train"
+    about = "Learn vacancy formation energies from features of the sites of perfect crystals."
+    specs = {f"options of {command}": option_specs(SiteRegressionOptions)}
+    given, values, found = _understood(command, about, argv, specs)
+    if found.resume:
+        raise OptionError(f"atomml {command} is short, and starts anew: leave --resume out.")
+    from atomml.cli.display import print_json, print_results, run_shown, say
+    from atomml.workflows import train_site_regressor
+
+    given.pop("threads")
+    with run_shown(command, found):
+        result = train_site_regressor(**given, overwrite=found.overwrite, **values)
+    if found.json:
+        print_json(result.summary)
+    elif not found.quiet:
+        print_results(result.results(), result.units())
+        say(f"written to {result.folder}/ (report.html)")
+    return 0
+
+
+def _understood(
+    command: str, about: str, argv: Sequence[str], groups: dict[str, dict[str, OptionSpec]]
+) -> tuple[dict[str, Any], dict[str, Any], argparse.Namespace]:
+    """Structures, model and folder as the function takes them; the options; the flags."""
+    own = {key: spec for specs in groups.values() for key, spec in specs.items()}
+    shared = {key: spec for key, spec in option_specs(SharedOptions).items() if key not in own}
+    parser = Parser(f"atomml {command}", about)
+    parser.add_argument("structures", nargs="*", metavar="STRUCTURE", help="files, folders, patterns")
+    for title, specs in groups.items():
+        add_flags(parser, specs, title)
+    add_flags(parser, shared, "model and folder")
+    add_control_flags(parser)
+    found = parser.parse(argv)
+    values = resolve_flags(own | shared, found, command, extra=("structures", "calculator", "workflow"))
+    named = named_structures(found, command)
+    if not named:
+        raise OptionError(f"atomml {command} needs crystals: name files, folders or patterns.")
+    if found.dry_run:
+        raise OptionError("--dry-run is not offered here: try the command on one crystal (FILE@0).")
+    set_threads(threads := values.pop("threads"))
+    model = with_dispersion(values.pop("model"), values.pop("dispersion"))
+    settings = calculator_settings(found, command, [model])
+    given = {
+        "structures": marked_for_ordering(named, values),
+        "model": _model(model, settings, found),
+        "out": values.pop("out") or _folder(command, named),
+        "threads": threads,
+    }
+    return given, values, found
+
+
+def _model(name: str, settings: dict[str, Any], found: argparse.Namespace) -> Any:
+    """Its name, or an ASE calculator made from its class."""
+    if not name.startswith("ase:"):
+        return name
+    from atomml.workflows.inputs import given_model
+
+    allowed = found.allow_code or "model" in vars(found)
+    return given_model(name, calculator=settings, allow_code=allowed)
+
+
+def _folder(command: str, named: Sequence[str]) -> str:
+    from atomml.run import default_folder
+
+    return str(default_folder(command.replace(" ", "-"), named[0].partition("@")[0]))
