@@ -163,11 +163,14 @@ def _relax_bound(cases: list[_Case], model: GivenModel, options: LigandStrainOpt
         "allow_charge_mismatch": options.allow_charge_mismatch,
     }
     first = min(options.steps, _STIFF_STEPS)
-    guided = {"guess": guessed_hessian(), "guided": StiffFirst, "steps": first}
+    guided: dict[str, Any] = {"guess": guessed_hessian(), "guided": StiffFirst, "steps": first}
     for ended in relax_batched(given, model, **shared, **guided):
         bound[ended.index][1].relaxed = ended
     left = [n for n, (_, one) in enumerate(bound) if one.error is None and not one.converged]
-    by_bfgs = {"optimizer": "bfgs", "steps": options.steps}  # anharmonic beyond what the Hessian says
+    by_bfgs: dict[str, Any] = {
+        "optimizer": "bfgs",
+        "steps": options.steps,
+    }  # anharmonic beyond what the Hessian says
     for ended in relax_batched([given[n] for n in left], model, **shared, **by_bfgs):
         bound[left[ended.index]][1].relaxed = ended
 

@@ -143,7 +143,7 @@ class Layer:
         one[0] = 1
         bounds = np.array([0, placed.n_atoms]) if shared else placed.bounds
         elements = torch.zeros(1, dtype=torch.int64) if shared else placed.elements
-        with torch.set_grad_enabled(placed.k == 2):  # without tangents no gradient of weights is wanted
+        with torch.enable_grad() if placed.k == 2 else torch.no_grad():  # no tangents, no gradient of weights
             coefficients = self._coefficients(elements)
         found = Products.apply(self.monomials, bounds, coefficients, torch.cat([turned, one], dim=2))  # type: ignore[no-untyped-call]
         back = found.permute(0, 3, 2, 1)
