@@ -62,14 +62,14 @@ def test_a_minimum_has_no_strain() -> None:
 
 
 def test_bad_bond_lengths_are_no_strain() -> None:
-    """Anti butane as it is embedded: the default criterion leaves less of its bonds and angles than 0.5 eV/Å."""
+    """Anti butane as embedded: the default criterion leaves less of bonds and angles than 0.5 eV/Å."""
     anti = butane(180)
     assert strain_of(anti) < strain_of(anti, bound_fmax=0.5)
 
 
 @pytest.mark.parametrize(
     ("model", "off", "planar", "within"),
-    # The force field's own scan with the torsion held gives 3.61 at 0°, far above what is published. GFN2-xTB's
+    # The force field's own scan with the torsion held gives 3.61 at 0°, above what is published. GFN2's
     # published errors of conformational energies are near 1 kcal/mol; it is within 1.5 here.
     [("mmff94s", 12, 3.61, 0.1), ("gfn2", 8, 1.4, 1.5)],
 )
