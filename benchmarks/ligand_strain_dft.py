@@ -4,8 +4,8 @@
 
 Approved drugs of at most 18 heavy atoms, neutral, built from SMILES. A pose is the lowest of a few MMFF94s
 conformers with its torsions turned by 40 to 120 degrees (conjugated ones by 15 to 35), so that a lower
-minimum is known to exist. Each model relaxes pose and conformers by itself (``ligand_strain``, 20 of them);
-then B3LYP-D3(BJ)/def2-SVP with density fitting (PySCF) gives both energies. A model's error is its strain less
+minimum is known to exist. Each model relaxes pose and 20 conformers by itself (``ligand_strain``);
+then B3LYP-D3(BJ)/def2-SVP with density fitting (PySCF) gives energies. A model's error is its strain less
 that difference.
 
 Every result is kept in ``ligand_strain_dft.json`` as soon as it is there: a second call goes on, and another
