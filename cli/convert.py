@@ -26,6 +26,7 @@ def run(name: str, argv: Sequence[str]) -> int:
     parser.add_argument("file", metavar="FILE", help="a file, or for chgnet a published version (0.3.0)")
     parser.add_argument("--to", metavar="M.safetensors", help="what to write")
     parser.add_argument("--head", metavar="NAME", help="which head or branch of a file with several answers")
+    parser.add_argument("--elements", metavar="FILE", help="for cgcnn: its atom_init.json")
     parser.add_argument("--overwrite", action="store_true", help="replace an existing file")
     parser.add_argument("--quiet", action="store_true", help="say nothing")
     parser.add_argument("--debug", action="store_true", help="show where an error was raised")
@@ -42,15 +43,21 @@ def run(name: str, argv: Sequence[str]) -> int:
     from atomml.checkpoint import save_model
     from atomml.cli.display import say
 
-    model = _read(found.peer, found.file, found.head)
+    model = _read(found.peer, found.file, found.head, found.elements)
     digest = save_model(model, target, {"converted_from": f"{found.peer} {Path(found.file).name}"})
     if not found.quiet:
         say(f"{target} (sha256 {digest})")
     return 0
 
 
-def _read(peer: str, file: str, head: str | None) -> Model:
+def _read(peer: str, file: str, head: str | None, elements: str | None) -> Model:
     """The model in a peer's file."""
+    if (elements is None) == (peer == "cgcnn"):
+        raise OptionError(
+            "Name the inputs of elements that the network was trained with: --elements atom_init.json."
+            if elements is None
+            else f"Files of {peer} bring their elements: leave --elements out."
+        )
     if peer == "mace":
         from atomml.potentials.mace.pickled import convert_mace
 
@@ -64,7 +71,7 @@ def _read(peer: str, file: str, head: str | None) -> Model:
     if peer == "cgcnn":
         from atomml.potentials.cgcnn.public_files import convert_cgcnn
 
-        return convert_cgcnn(file)
+        return convert_cgcnn(file, elements)
     from atomml.potentials.chgnet import load_published
 
     return load_published(file)

@@ -1,4 +1,4 @@
-"""What ALIGNN's public code answers for seeded random weights; writes ``property/alignn.json``.
+"""What ALIGNN's public code answers for seeded weights and element inputs; writes ``property/alignn.json``.
 
     python -m venv /tmp/alignn-env && /tmp/alignn-env/bin/pip install "alignn==2026.8.11" "dgl==1.1.3" ase
     /tmp/alignn-env/bin/python tests/golden/alignn_reference.py
@@ -17,8 +17,10 @@ import dgl
 import torch
 from alignn.graphs import Graph
 from alignn.models.alignn import ALIGNN, ALIGNNConfig
+from ase.data import atomic_numbers
 from jarvis.core.atoms import Atoms as JarvisAtoms
-from property_cases import draw_weights, structures
+from jarvis.core.specie import get_node_attributes
+from property_cases import draw_inputs, draw_weights, structures
 
 
 def main() -> None:
@@ -55,6 +57,9 @@ def graphs_of(atoms: Any) -> tuple[Any, Any]:
     g, lg = Graph.atom_dgl_multigraph(
         given, cutoff=8.0, max_neighbors=12, atom_features="cgcnn", use_canonize=True, id="case"
     )
+    own = {tuple(get_node_attributes(symbol, "cgcnn")): symbol for symbol in set(atoms.symbols)}
+    rows = [own[tuple(row)] for row in g.ndata["atom_features"].double().round().int().tolist()]
+    g.ndata["atom_features"] = torch.as_tensor(draw_inputs()[[atomic_numbers[symbol] for symbol in rows]])
     for graph in (g, lg):
         for data in (graph.ndata, graph.edata):
             for key in list(data):

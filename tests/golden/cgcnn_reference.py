@@ -1,4 +1,4 @@
-"""What CGCNN's public code answers for seeded random weights, and for its published ones.
+"""What CGCNN's public code answers for seeded random weights and inputs of elements.
 
     git clone https://github.com/txie-93/cgcnn /tmp/cgcnn
     python -m venv /tmp/cgcnn-env && /tmp/cgcnn-env/bin/pip install torch pymatgen ase
@@ -17,25 +17,23 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from property_cases import NETWORKS, draw_weights, structures
+from property_cases import NETWORKS, draw_inputs, draw_weights, structures
 from pymatgen.io.ase import AseAtomsAdaptor
 from pymatgen.io.cif import CifWriter
 
-PUBLISHED = ("formation-energy-per-atom", "band-gap", "semi-metal-classification")
-
 
 def main() -> None:
-    """Random networks, then published ones."""
+    """Every network of the cases."""
     repository = Path(sys.argv[1])
     sys.path.insert(0, str(repository))
     from cgcnn.data import collate_pool
     from cgcnn.model import CrystalGraphConvNet
 
     torch.set_default_dtype(torch.float64)
-    graphs = graphs_of(repository)
+    graphs = graphs_of()
     batch, _, names = collate_pool(graphs)
     batch = (batch[0].double(), batch[1].double(), *batch[2:])
-    found: dict[str, Any] = {"structures": names, "random": {}, "published": {}}
+    found: dict[str, Any] = {"structures": names, "random": {}}
     for seed, (name, shape) in enumerate(NETWORKS.items()):
         model = CrystalGraphConvNet(
             92, 41, n_h=shape.get("hidden_layers", 1), classification=name == "classes"
@@ -45,45 +43,19 @@ def main() -> None:
         model.load_state_dict(drawn, strict=False)
         with torch.no_grad():
             found["random"][name] = model.double().eval()(*batch).tolist()
-    for name in PUBLISHED:
-        found["published"][name] = published(repository, name, CrystalGraphConvNet, batch)
     folder = Path(__file__).parent / "property"
     folder.mkdir(exist_ok=True)
     (folder / "cgcnn.json").write_text(json.dumps(found, indent=1) + "\n")
 
 
-def published(repository: Path, name: str, kind: Any, batch: Any) -> list[list[float]]:
-    """Answers of one of the published networks, on the scale of its property."""
-    file = torch.load(repository / "pre-trained" / f"{name}.pth.tar", map_location="cpu", weights_only=False)
-    args = file["args"]
-    classes = args["task"] == "classification" if isinstance(args, dict) else args.task == "classification"
-    read = args.get if isinstance(args, dict) else lambda key: getattr(args, key)
-    model = kind(
-        92,
-        41,
-        atom_fea_len=read("atom_fea_len"),
-        n_conv=read("n_conv"),
-        h_fea_len=read("h_fea_len"),
-        n_h=read("n_h"),
-        classification=classes,
-    )
-    model.load_state_dict(file["state_dict"])
-    with torch.no_grad():
-        raw = model.double().eval()(*batch)
-    if classes:
-        return raw.exp().tolist()
-    normalizer = file["normalizer"]
-    return (raw * float(normalizer["std"]) + float(normalizer["mean"])).tolist()
-
-
-def graphs_of(repository: Path) -> list[Any]:
+def graphs_of() -> list[Any]:
     """Every structure as that code reads it."""
     from cgcnn.data import CIFData
 
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        table = next((repository / "data").rglob("atom_init.json"))
-        (root / "atom_init.json").write_text(table.read_text())
+        table = {str(number): row.tolist() for number, row in enumerate(draw_inputs()) if number}
+        (root / "atom_init.json").write_text(json.dumps(table))
         lines = []
         for name, atoms in structures().items():
             structure = AseAtomsAdaptor.get_structure(atoms)

@@ -9,7 +9,7 @@ from ase import Atoms
 from ase.build import bulk
 from numpy.typing import NDArray
 
-__all__ = ["NETWORKS", "draw_weights", "structures"]
+__all__ = ["NETWORKS", "draw_inputs", "draw_weights", "structures"]
 
 NETWORKS = {"regression": {}, "deep": {"hidden_layers": 2}, "classes": {}}
 """CGCNNs: the published shape, one with two hidden layers, one with classes."""
@@ -36,6 +36,11 @@ def structures() -> dict[str, Atoms]:
     rattled.rattle(0.15, seed=3)
     found["rattled"] = rattled
     return found
+
+
+def draw_inputs() -> NDArray[np.float64]:
+    """``(101, 92)`` by atomic number, zeros and some nine ones: inputs of elements for both sides."""
+    return (np.random.default_rng(92).random((101, 92)) < 0.1).astype(np.float64)
 
 
 def draw_weights(shapes: Mapping[str, tuple[int, ...]], seed: int) -> dict[str, NDArray[np.float64]]:

@@ -19,6 +19,7 @@ import torch
 from atomml.potentials.alignn import ALIGNN
 from atomml.potentials.cgcnn import CGCNN
 from atomml.property.describer import Describer
+from atomml.property.element_bins import element_bins
 from atomml.property.folding import FoldedGraph, join_folded
 from atomml.property.nearest import nearest_graph, shell_weights
 from atomml.property.property_model import PropertyBatch, PropertyModel, join_inputs
@@ -26,7 +27,7 @@ from atomml.property.targets import Target
 
 GOLDEN = Path(__file__).parents[1] / "golden"
 sys.path.insert(0, str(GOLDEN))
-from property_cases import NETWORKS, draw_weights, structures  # noqa: E402
+from property_cases import NETWORKS, draw_inputs, draw_weights, structures  # noqa: E402
 
 ALL = list(range(1, 101))
 SAME = 1e-6
@@ -42,6 +43,7 @@ def fill(model: PropertyModel, seed: int, rename: Any = lambda name: name) -> Pr
     state = {rename(k): v for k, v in state.items() if "num_batches" not in k}
     for name, values in draw_weights({k: tuple(v.shape) for k, v in state.items()}, seed).items():
         state[name].copy_(torch.as_tensor(values))
+    model.get_buffer("inputs").copy_(torch.as_tensor(draw_inputs()))
     return model.eval()
 
 
@@ -146,9 +148,12 @@ def test_composition_and_symmetry_are_those_of_matminer() -> None:
             assert bool(row["centrosymmetric"]) == symmetry[3]
 
 
-def test_files_of_the_public_code_are_converted_without_running_anything(tmp_path: Path) -> None:
+def test_files_of_the_public_code_are_converted_without_running_anything(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     """A file of the layout that its ``main.py`` writes, numpy's scalar of the best error included."""
-    from atomml.errors import CheckpointError
+    from atomml.cli.main import main
+    from atomml.errors import CheckpointError, InputError
     from atomml.potentials.cgcnn.public_files import convert_cgcnn
 
     model = fill(CGCNN.fresh("m", ALL, {"targets": [Target("x")], "channels": 32, "hidden": 64}), 3)
@@ -157,7 +162,9 @@ def test_files_of_the_public_code_are_converted_without_running_anything(tmp_pat
     scale = {"mean": torch.tensor(-1.5), "std": torch.tensor(2.0)}
     file = {"epoch": 3, "state_dict": state, "best_mae_error": np.float64(0.1), "args": arguments}
     torch.save({**file, "normalizer": scale}, tmp_path / "gap.pth.tar")
-    found = convert_cgcnn(tmp_path / "gap.pth.tar")
+    table = tmp_path / "atom_init.json"
+    table.write_text(json.dumps({number: row.tolist() for number, row in enumerate(draw_inputs()) if number}))
+    found = convert_cgcnn(tmp_path / "gap.pth.tar", table)
     atoms = structures()["skewed"]
     expected = model.outputs(join_inputs([model.input_of(atoms)])).raw * 2.0 - 1.5
     assert found.answer([found.inputs_of(atoms)]).learned[0] == pytest.approx(
@@ -166,4 +173,20 @@ def test_files_of_the_public_code_are_converted_without_running_anything(tmp_pat
     assert found.targets[0].name == "gap"
     torch.save({**file, "normalizer": scale, "args": Path("x")}, tmp_path / "bad.pth.tar")
     with pytest.raises(CheckpointError, match=r"bad\.pth\.tar"):
-        convert_cgcnn(tmp_path / "bad.pth.tar")
+        convert_cgcnn(tmp_path / "bad.pth.tar", table)
+    table.write_text('{"1": [0, 1]}')
+    with pytest.raises(InputError, match=r"atom_init\.json.*element 1"):
+        convert_cgcnn(tmp_path / "gap.pth.tar", table)
+    main(["convert", "cgcnn", str(tmp_path / "gap.pth.tar"), "--to", str(tmp_path / "m.safetensors")])
+    assert "--elements" in capsys.readouterr().err
+
+
+def test_the_bins_of_elements_follow_the_paper() -> None:
+    """Silicon by hand.
+
+    Group 14, period 3, electronegativity 1.90, radius 111 pm, four valence electrons, first ionisation energy
+    8.15 eV, affinity 1.39 eV, a p element, 12.1 cm³/mol.
+    """
+    places = element_bins()[14].nonzero().flatten().tolist()
+    assert places == [14, 21, 30, 39, 49, 61, 74, 79, 85]
+    assert element_bins()[0].sum() == 0

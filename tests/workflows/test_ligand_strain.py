@@ -69,7 +69,7 @@ def test_bad_bond_lengths_are_no_strain() -> None:
 
 @pytest.mark.parametrize(
     ("model", "off", "planar", "within"),
-    # The force field's own scan with the torsion held gives 3.61 at 0°, far above what is published. Errors of
+    # The force field's own scan with the torsion held gives 3.61 at 0°, above what is published. Errors of
     # GFN2-xTB published for conformational energies are near 1 kcal/mol; it is within 1.5 here.
     [("mmff94s", 12, 3.61, 0.1), ("gfn2", 8, 1.4, 1.5)],
 )
