@@ -143,8 +143,9 @@ class Layer:
         one[0] = 1
         bounds = np.array([0, placed.n_atoms]) if shared else placed.bounds
         elements = torch.zeros(1, dtype=torch.int64) if shared else placed.elements
-        with torch.enable_grad() if placed.k == 2 else torch.no_grad():  # no tangents, no gradient of weights
-            coefficients = self._coefficients(elements)
+        coefficients = self._coefficients(elements)
+        if placed.k == 1:  # without tangents no gradient of weights is wanted
+            coefficients = coefficients.detach()
         found = Products.apply(self.monomials, bounds, coefficients, torch.cat([turned, one], dim=2))  # type: ignore[no-untyped-call]
         back = found.permute(0, 3, 2, 1)
         if not shared:
