@@ -19,6 +19,7 @@ from atomml.electronic.hamiltonian_model import HamiltonianModel
 from atomml.errors import CheckpointError, InputError, ModelError, OptionError
 from atomml.graph import build_graph
 from atomml.model import Potential
+from atomml.potentials.site_regressor.model import SiteRegressor
 from atomml.property.ensemble import PropertyEnsemble
 from atomml.property.property_model import PropertyModel
 from atomml.registry import (
@@ -137,7 +138,8 @@ def test_the_alias_is_the_default_model() -> None:
 def test_every_family_names_a_model() -> None:
     kinds = [registry.family_class(family, "a test") for family in FAMILIES]
     assert all(
-        issubclass(kind, Potential | HamiltonianModel | PropertyModel | PropertyEnsemble) for kind in kinds
+        issubclass(kind, Potential | HamiltonianModel | PropertyModel | PropertyEnsemble | SiteRegressor)
+        for kind in kinds
     )
 
 
@@ -154,8 +156,8 @@ def test_names_and_aliases_are_unique() -> None:
         ("lj", "atomml models list"),
         ("", "atomml models list"),
         ("a,b", "no model called 'a'"),
-        ("mmff94s", "not in this release"),
-        ("gfn2", "not in this release"),
+        ("mmff94s", "method without weights"),
+        ("gfn2", "method without weights"),
         ("ase:ase.calculators.emt:EMT", "ASE calculator"),
         ("gone.safetensors", "no model file"),
         ("../gone", "no model file"),

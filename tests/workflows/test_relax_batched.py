@@ -114,7 +114,11 @@ def _calculator(model: LennardJones) -> Any:
 
 
 def test_many_unlike_structures_end_where_each_ends_alone(lj: LennardJones) -> None:
-    """Within the criterion: the same number of steps, and the forces below it; more than enter at once."""
+    """Within the criterion: the same number of steps, and the forces below it; more than enter at once.
+
+    Over hundreds of steps rounding grows into other steps. Then two ends below the criterion are compared: a
+    stress of 5 MPa on 37 Å³ an atom, with a bulk modulus near 2 GPa, is 1.4e-6 eV an atom and 0.25% in volume.
+    """
     structures = [sheared(number) for number in (0, 1, 3, 4, 7)]
     settings: dict[str, Any] = {"cell": "free", "fmax": 2e-3, "smax": 5e-3}
     ended = list(relax_batched(structures, lj, batch_edges=600, **settings))
@@ -122,11 +126,12 @@ def test_many_unlike_structures_end_where_each_ends_alone(lj: LennardJones) -> N
     for mine, atoms in zip(in_order(ended), structures, strict=True):
         alone = relax(atoms, lj, **settings)
         assert mine.converged
-        if alone.n_steps < 200:  # over more steps rounding grows into other steps
-            assert mine.n_steps == alone.n_steps
         assert mine.max_force <= 2e-3
-        assert mine.energy_per_atom == pytest.approx(alone.energy_per_atom, abs=1e-9)
-        np.testing.assert_allclose(mine.atoms.cell.cellpar(), alone.atoms.cell.cellpar(), rtol=1e-6)
+        long = alone.n_steps > 200
+        assert long or mine.n_steps == alone.n_steps
+        energy, cell = (3e-6, 5e-3) if long else (1e-9, 1e-6)
+        assert mine.energy_per_atom == pytest.approx(alone.energy_per_atom, abs=energy)
+        np.testing.assert_allclose(mine.atoms.cell.cellpar(), alone.atoms.cell.cellpar(), rtol=cell)
 
 
 def test_who_goes_along_changes_nothing(lj: LennardJones) -> None:
