@@ -102,6 +102,12 @@ BUILT_IN = (
     _chgnet("0.2.0", "CHGNet 0.2.0: the weights of the paper"),
     _chgnet("r2scan", "CHGNet transferred to r2SCAN"),
     ModelEntry(
+        "mace-tiny-organic",
+        "small MACE for neutral molecules of H, C, N, O, F, S, Cl; near B3LYP-D3BJ/def2-SVP",
+        "built-in",
+        "atomml.potentials.mace.shipped:tiny_organic",
+    ),
+    ModelEntry(
         "lj-argon",
         "Lennard-Jones noble gases: for tests and tutorials",
         "built-in",

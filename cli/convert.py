@@ -71,6 +71,7 @@ def _read(peer: str, file: str, head: str | None, elements: str | None) -> Model
     if peer == "cgcnn":
         from atomml.potentials.cgcnn.public_files import convert_cgcnn
 
+        assert elements is not None
         return convert_cgcnn(file, elements)
     from atomml.potentials.chgnet import load_published
 

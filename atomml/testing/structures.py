@@ -18,6 +18,7 @@ __all__ = ["contact_radius", "prototype", "sample_structures", "scaled_to_minimu
 
 EnergyPerAtom = Callable[[Atoms], float]
 
+_DEEPEST = 12.0  # eV an atom below atoms far apart; no solid is bound by more than 9
 _PAIRS = ((12, 8), (11, 17), (3, 9), (14, 6), (31, 33), (22, 7), (8, 1), (6, 1))
 _SINGLES = (29, 13, 28, 14, 47, 18, 26, 6)
 _NEIGHBOURS_PER_LATTICE_CONSTANT = {"fcc": 2**-0.5, "bcc": 3**0.5 / 2, "diamond": 3**0.5 / 4}
@@ -75,7 +76,8 @@ def _cluster(elements: Collection[int], energy: EnergyPerAtom) -> Atoms:
 def scaled_to_minimum(atoms: Atoms, energy: EnergyPerAtom, step: float = 1.06, most: int = 10) -> Atoms:
     """Scale a structure by factors of ``step``, downhill in the model's energy, to the nearest minimum.
 
-    A model whose energy is not finite leaves the structure as it is: the laws shall say so, not this.
+    A model whose energy is not finite leaves the structure as it is: the laws shall say so, not this. One of
+    molecules may have a hole where atoms are packed like a metal's; then the lowest outside of it is taken.
     """
 
     def at(power: int) -> Atoms:
@@ -85,12 +87,16 @@ def scaled_to_minimum(atoms: Atoms, energy: EnergyPerAtom, step: float = 1.06, m
         copy.positions *= step**power
         return copy
 
+    floor = energy(at(2 * most)) - _DEEPEST
     best, here = 0, energy(at(0))
     for direction in (1, -1):
         while abs(best + direction) <= most and (there := energy(at(best + direction))) < here:
             best, here = best + direction, there
         if best:
             break
+    if here < floor:
+        outside = range(next(p for p in range(2 * most, -1, -1) if energy(at(p)) < floor) + 1, 2 * most + 1)
+        best = min(outside, key=lambda power: energy(at(power)))
     return at(best)
 
 

@@ -25,6 +25,6 @@ def tiny_organic() -> Potential:
     """
     file = resources.files("atomml.potentials.mace") / "mace-tiny-organic.safetensors"
     with resources.as_file(file) as path:
-        model = load_model_file(path, device="cpu")
+        model = load_model_file(path, dtype="float64", device="cpu")  # constants keep their digits
     model.info = replace(model.info, name="mace-tiny-organic")
     return model

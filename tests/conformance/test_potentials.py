@@ -12,6 +12,7 @@ slow = pytest.mark.slow
 POTENTIALS = [
     pytest.param("lj-argon"),
     pytest.param("chgnet-0.3.0"),
+    pytest.param("mace-tiny-organic"),
     pytest.param("chgnet-0.2.0", marks=slow),
     pytest.param("chgnet-r2scan", marks=slow),
 ]

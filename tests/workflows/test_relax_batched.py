@@ -117,7 +117,7 @@ def test_many_unlike_structures_end_where_each_ends_alone(lj: LennardJones) -> N
     """Within the criterion: the same number of steps, and the forces below it; more than enter at once.
 
     Over hundreds of steps rounding grows into other steps. Then two ends below the criterion are compared: a
-    stress of 5 MPa on 37 Å³ an atom, with a bulk modulus near 2 GPa, is 1.4e-6 eV an atom and 0.25% in volume.
+    stress of 5 MPa on 37 Å³ an atom, bulk modulus near 2 GPa, is 1.4e-6 eV an atom and 0.25% in volume.
     """
     structures = [sheared(number) for number in (0, 1, 3, 4, 7)]
     settings: dict[str, Any] = {"cell": "free", "fmax": 2e-3, "smax": 5e-3}
