@@ -35,7 +35,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(found.threads)
-    describe("xgboost")
+    describe("xgboost-cpu")
     sizes = {"cgcnn": (512, 256), "alignn": (32, 16)}
     for kind in found.only.split(","):
         n, batch = sizes[kind]

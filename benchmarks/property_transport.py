@@ -33,7 +33,7 @@ def main() -> None:
     import torch
 
     torch.set_num_threads(told.threads)
-    describe("xgboost")
+    describe("xgboost-cpu")
     from atomml.workflows.property_study import study_property
 
     started = time.perf_counter()

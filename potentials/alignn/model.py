@@ -6,26 +6,24 @@ each bond out of it, its own way back included (:mod:`atomml.property.folding`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from ase import Atoms
 from torch import Tensor, nn
 
 from atomml.base_model import ModelInfo
-from atomml.errors import ModelError
 from atomml.potentials.alignn.convolution import EdgeGatedConvolution, LineGraphConvolution, NormedLayer, Ways
-from atomml.property.element_bins import N_BINS, check_binned, element_bins
+from atomml.property.crystal_network import CrystalNetwork
+from atomml.property.element_bins import N_BINS, check_binned
 from atomml.property.folding import fold_angles, mean_over_atoms
 from atomml.property.nearest import nearest_graph
 from atomml.property.property_model import (
     PropertyBatch,
     PropertyInput,
-    PropertyModel,
     PropertyOutputs,
-    property_info,
 )
 from atomml.property.targets import Target
 
@@ -74,8 +72,8 @@ class Gaussians(nn.Module):
         return torch.exp(-self.gamma * (x[:, None] - centres) ** 2)
 
 
-class ALIGNN(PropertyModel):
-    """See :class:`~atomml.property.PropertyModel`.
+class ALIGNN(CrystalNetwork):
+    """See :class:`~atomml.property.crystal_network.CrystalNetwork`.
 
     Args:
         info: Its description.
@@ -83,54 +81,23 @@ class ALIGNN(PropertyModel):
         config: Its shape.
     """
 
-    inputs: Tensor
+    family = "alignn"
+    shape = ALIGNNConfig
+    citation = "Choudhary and DeCost, npj Comput. Mater. 7, 185 (2021)"
+    on_bonds = True
+    config: ALIGNNConfig
 
     def __init__(
         self, info: ModelInfo, targets: Sequence[Target], config: ALIGNNConfig | None = None
     ) -> None:
-        super().__init__(info, targets)
-        self.config = c = config or ALIGNNConfig()
-        self.register_buffer("inputs", element_bins().float())
+        super().__init__(info, targets, config)
+        c = self.config
         self.atom_embedding = NormedLayer(N_BINS, c.channels)
         self.edge_embedding = _embedding(0.0, 8.0, c.distance_waves, c)
         self.angle_embedding = _embedding(-1.0, 1.0, c.angle_waves, c)
         self.alignn_layers = nn.ModuleList(LineGraphConvolution(c.channels) for _ in range(c.line_layers))
         self.gcn_layers = nn.ModuleList(EdgeGatedConvolution(c.channels) for _ in range(c.layers))
         self.fc = nn.Linear(c.channels, self.n_outputs)
-
-    def hyperparameters(self) -> dict[str, Any]:
-        """Shape and targets."""
-        return {**asdict(self.config), "targets": [target.hyperparameters() for target in self.targets]}
-
-    @classmethod
-    def from_hyperparameters(cls, hyperparameters: dict[str, Any], info: ModelInfo) -> Self:
-        """A network of this shape with fresh weights."""
-        shape = dict(hyperparameters)
-        targets = [Target.from_hyperparameters(one) for one in shape.pop("targets")]
-        return cls(info, targets, ALIGNNConfig(**shape))
-
-    @classmethod
-    def fresh(cls, name: str, elements: Sequence[int], settings: Mapping[str, Any]) -> Self:
-        """A network to be trained.
-
-        Raises:
-            ModelError: A setting that there is not, or an element above fermium.
-        """
-        shape = {key: value for key, value in settings.items() if key != "targets"}
-        try:
-            config = ALIGNNConfig(**shape)
-        except TypeError as error:
-            raise ModelError(f"An ALIGNN has no such setting ({error}): see ALIGNNConfig.") from None
-        check_binned(elements, "ALIGNN")
-        info = property_info(
-            name,
-            "alignn",
-            elements,
-            cutoff=config.cutoff,
-            bond_cutoff=config.cutoff,
-            citation="Choudhary and DeCost, npj Comput. Mater. 7, 185 (2021)",
-        )
-        return cls(info, settings["targets"], config)
 
     def input_of(self, atoms: Atoms, where: str = "structure") -> PropertyInput:
         """The graph of the shells of nearest neighbours and the line graph of its bonds, folded."""

@@ -6,9 +6,8 @@ per atom, and per edge only what is the edge's own.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
-from typing import Any, Self
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from ase import Atoms
@@ -16,18 +15,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from atomml.base_model import ModelInfo
-from atomml.errors import ModelError
 from atomml.nn.batch_norm import BatchNorm
+from atomml.nn.seeded_dropout import SeededDropout
 from atomml.nn.segment import gather, segment_sum
-from atomml.property.element_bins import N_BINS, check_binned, element_bins
+from atomml.property.crystal_network import CrystalNetwork
+from atomml.property.element_bins import N_BINS, check_binned
 from atomml.property.folding import FoldedGraph, fold_neighbours, mean_over_atoms
 from atomml.property.nearest import nearest_graph
 from atomml.property.property_model import (
     PropertyBatch,
     PropertyInput,
-    PropertyModel,
     PropertyOutputs,
-    property_info,
 )
 from atomml.property.targets import Target
 
@@ -79,8 +77,8 @@ class Convolution(nn.Module):
         return F.softplus(x + self.bn2(segment_sum(messages, graph.target, len(x)), graph.times))
 
 
-class CGCNN(PropertyModel):
-    """See :class:`~atomml.property.PropertyModel`.
+class CGCNN(CrystalNetwork):
+    """See :class:`~atomml.property.crystal_network.CrystalNetwork`.
 
     Args:
         info: Its description.
@@ -88,51 +86,24 @@ class CGCNN(PropertyModel):
         config: Its shape.
     """
 
+    family = "cgcnn"
+    shape = CGCNNConfig
+    citation = "Xie and Grossman, PRL 120, 145301 (2018)"
+    config: CGCNNConfig
     kept_double = ("centres",)
     centres: Tensor
-    inputs: Tensor
 
     def __init__(self, info: ModelInfo, targets: Sequence[Target], config: CGCNNConfig | None = None) -> None:
-        super().__init__(info, targets)
-        self.config = c = config or CGCNNConfig()
+        super().__init__(info, targets, config)
+        c = self.config
         n_gaussians = round(c.cutoff / c.step) + 1
-        self.register_buffer("inputs", element_bins().float())
         self.register_buffer("centres", c.step * torch.arange(n_gaussians, dtype=torch.float64))
         self.embedding = nn.Linear(N_BINS, c.channels)
         self.convs = nn.ModuleList(Convolution(c.channels, n_gaussians) for _ in range(c.convolutions))
         self.conv_to_fc = nn.Linear(c.channels, c.hidden)
         self.fcs = nn.ModuleList(nn.Linear(c.hidden, c.hidden) for _ in range(c.hidden_layers - 1))
         self.fc_out = nn.Linear(c.hidden, self.n_outputs)
-        self._generator: torch.Generator | None = None
-
-    def hyperparameters(self) -> dict[str, Any]:
-        """Shape and targets."""
-        return {**asdict(self.config), "targets": [target.hyperparameters() for target in self.targets]}
-
-    @classmethod
-    def from_hyperparameters(cls, hyperparameters: dict[str, Any], info: ModelInfo) -> Self:
-        """A network of this shape with fresh weights."""
-        shape = dict(hyperparameters)
-        targets = [Target.from_hyperparameters(one) for one in shape.pop("targets")]
-        return cls(info, targets, CGCNNConfig(**shape))
-
-    @classmethod
-    def fresh(cls, name: str, elements: Sequence[int], settings: Mapping[str, Any]) -> Self:
-        """A network to be trained.
-
-        Raises:
-            ModelError: A setting that there is not, or an element above fermium.
-        """
-        shape = {key: value for key, value in settings.items() if key != "targets"}
-        try:
-            config = CGCNNConfig(**shape)
-        except TypeError as error:
-            raise ModelError(f"A CGCNN has no such setting ({error}): see CGCNNConfig.") from None
-        check_binned(elements, "CGCNN")
-        info = property_info(
-            name, "cgcnn", elements, cutoff=config.cutoff, citation="Xie and Grossman, PRL 120, 145301 (2018)"
-        )
-        return cls(info, settings["targets"], config)
+        self.dropout = SeededDropout(c.dropout)
 
     def input_of(self, atoms: Atoms, where: str = "structure") -> PropertyInput:
         """The graph of the shells of nearest neighbours, folded."""
@@ -151,18 +122,11 @@ class CGCNN(PropertyModel):
         h = mean_over_atoms(x, graph)
         h = F.softplus(self.conv_to_fc(F.softplus(h)))
         if any(target.classes for target in self.targets):
-            h = self._dropped(h)
+            h = self.dropout(h)
         for layer in self.fcs:
             h = F.softplus(layer(h))
         return PropertyOutputs(self.fc_out(h), h)
 
     def begin_step(self, step: int, n_steps: int, seed: int) -> None:
         """What dropout draws follows from seed and step."""
-        self._generator = torch.Generator().manual_seed(1_000_003 * seed + step)
-
-    def _dropped(self, h: Tensor) -> Tensor:
-        share = self.config.dropout
-        if not self.training or share <= 0:
-            return h
-        kept = torch.rand(h.shape, generator=self._generator) >= share
-        return h * kept.to(h) / (1.0 - share)
+        self.dropout.begin_step(step, seed)

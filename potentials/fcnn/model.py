@@ -17,6 +17,7 @@ from torch.nn import functional as F
 from atomml.base_model import ModelInfo
 from atomml.errors import ModelError
 from atomml.graph.validate import validate_atoms
+from atomml.nn.seeded_dropout import SeededDropout
 from atomml.property.describer import Describer
 from atomml.property.property_model import (
     PropertyBatch,
@@ -78,7 +79,7 @@ class FCNN(PropertyModel):
         widths = [width, *c.hidden]
         self.layers = nn.ModuleList(nn.Linear(a, b) for a, b in pairwise(widths))
         self.out = nn.Linear(widths[-1], self.n_outputs)
-        self._generator: torch.Generator | None = None
+        self.dropout = SeededDropout(c.dropout)
 
     def hyperparameters(self) -> dict[str, Any]:
         """Shape, descriptors and targets."""
@@ -131,19 +132,12 @@ class FCNN(PropertyModel):
         assert given.row is not None
         h = standardised(given.row, self.centre, self.spread).clamp(-_FAR, _FAR).to(self.dtype)
         for layer in self.layers:
-            h = self._dropped(F.silu(layer(h)))
+            h = self.dropout(F.silu(layer(h)))
         return PropertyOutputs(self.out(h), h)
 
     def begin_step(self, step: int, n_steps: int, seed: int) -> None:
         """What dropout draws follows from seed and step."""
-        self._generator = torch.Generator().manual_seed(1_000_003 * seed + step)
-
-    def _dropped(self, h: Tensor) -> Tensor:
-        share = self.config.dropout
-        if not self.training or share <= 0:
-            return h
-        kept = torch.rand(h.shape, generator=self._generator) >= share
-        return h * kept.to(h) / (1.0 - share)
+        self.dropout.begin_step(step, seed)
 
 
 def described(describer: Describer, atoms: Atoms, where: str) -> PropertyInput:
