@@ -194,8 +194,9 @@ def test_a_killed_training_goes_on_to_the_same_bits(crystals: Path, tmp_path: Pa
 @pytest.mark.slow
 def test_learned_features_of_a_potential_make_a_file_that_answers_alone(tmp_path: Path) -> None:
     data = labelled_crystals(40)
+    write(tmp_path / "few.extxyz", data)
     found = train_property(
-        data,
+        tmp_path / "few.extxyz",
         target="gap",
         family="fcnn",
         descriptors="chgnet-0.3.0",
