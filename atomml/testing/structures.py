@@ -95,7 +95,8 @@ def scaled_to_minimum(atoms: Atoms, energy: EnergyPerAtom, step: float = 1.06, m
         if best:
             break
     if here < floor:
-        outside = range(next(p for p in range(2 * most, -1, -1) if energy(at(p)) < floor) + 1, 2 * most + 1)
+        hole = next(power for power in range(2 * most, best - 1, -1) if energy(at(power)) < floor)
+        outside = range(hole + 1, 2 * most + 1)
         best = min(outside, key=lambda power: energy(at(power)))
     return at(best)
 
