@@ -38,6 +38,7 @@ def main() -> None:
     parser.add_argument("--models", nargs="*", default=["mace-tiny-organic", "gfn2", "mmff94s"])
     parser.add_argument("--model", default="mace-tiny-organic")
     parser.add_argument("--rows", type=Path, default=Path("conformers.jsonl"))
+    parser.add_argument("--known", action="store_true", help="only molecules with reference rows")
     parser.add_argument("--max-atoms", type=int, default=26)
     parser.add_argument("--molecules", type=int, default=50)
     parser.add_argument("--conformers", type=int, default=5)
@@ -81,6 +82,7 @@ def conformers(told: argparse.Namespace) -> None:
             row = json.loads(line)
             kept[row["smiles"]] = row
     pairs = [(smiles, molecule) for smiles, molecule in molecules(told) if molecule.GetNumConformers() > 1]
+    pairs = [pair for pair in pairs if not told.known or pair[0] in kept]
     for smiles, molecule in pairs:
         if smiles not in kept:
             kept[smiles] = {"smiles": smiles, **labelled(frames(molecule), REFERENCE)}
