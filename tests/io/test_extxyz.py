@@ -105,7 +105,9 @@ values = st.one_of(
     st.lists(words, min_size=1, max_size=3),
     st.just([[1], [2, 3]]),
     stnp.arrays(np.float64, stnp.array_shapes(max_dims=3, max_side=3), elements=reals),
-    stnp.arrays(np.int64, stnp.array_shapes(max_dims=3, max_side=3)),
+    stnp.arrays(
+        np.int64, stnp.array_shapes(max_dims=3, max_side=3), elements=st.integers(-(2**63) + 1, 2**63 - 1)
+    ),
     stnp.arrays(np.bool_, stnp.array_shapes(max_dims=3, max_side=3)),
 )
 keys = st.from_regex(r"[A-Za-z][A-Za-z0-9_]{0,8}", fullmatch=True)
