@@ -1,6 +1,7 @@
 """A small molecular model on molecules that it never saw: conformer energies, forces, whether MD stays whole.
 
     python benchmarks/tiny_organic.py conformers --models mace-tiny-organic gfn2 mmff94s --rows rows.jsonl
+    python benchmarks/tiny_organic.py speed --molecules 12
     python benchmarks/tiny_organic.py dynamics --model mace-tiny-organic --molecules 50 --picoseconds 100
 
 ``conformers``: up to ``--conformers`` of each drug of ``examples/mace-tiny-organic/held_out.smi`` with
@@ -34,7 +35,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("conformers", "dynamics"))
+    parser.add_argument("what", choices=("conformers", "dynamics", "speed"))
     parser.add_argument("--models", nargs="*", default=["mace-tiny-organic", "gfn2", "mmff94s"])
     parser.add_argument("--model", default="mace-tiny-organic")
     parser.add_argument("--rows", type=Path, default=Path("conformers.jsonl"))
@@ -47,7 +48,7 @@ def main() -> None:
     told = parser.parse_args()
     limit_threads(told.threads)
     describe("pyscf", "tblite", "rdkit")
-    conformers(told) if told.what == "conformers" else dynamics(told)
+    {"conformers": conformers, "dynamics": dynamics, "speed": speed}[told.what](told)
 
 
 def molecules(told: argparse.Namespace) -> Iterator[tuple[str, Any]]:
@@ -169,6 +170,32 @@ def dynamics(told: argparse.Namespace) -> None:
         whole += not broken
         print(f"{smiles} {broken or 'whole'}", flush=True)
     print(f"{whole} of {total} stayed whole for {told.picoseconds:g} ps at 300 K")
+
+
+def speed(told: argparse.Namespace) -> None:
+    """CPU milliseconds of energy and forces of each molecule by the model and by GFN2-xTB, in turn."""
+    import time
+
+    from tblite.ase import TBLite
+
+    from atomml import AtomMLCalculator, load_model
+
+    calculators = (AtomMLCalculator(load_model(told.model)), TBLite(method="GFN2-xTB", verbosity=0))
+    print(f"| | atoms | {told.model}, ms | GFN2-xTB, ms |")
+    print("|---|---|---|---|")
+    for smiles, molecule in molecules(told):
+        first, random = frames(molecule)[0], np.random.default_rng(0)
+        spent: list[list[float]] = [[], []]
+        for _ in range(20):
+            moved = first.copy()
+            moved.positions += random.normal(0, 0.02, first.positions.shape)
+            for calculator, times in zip(calculators, spent, strict=True):
+                moved.calc = calculator
+                started = time.process_time()
+                moved.get_forces()
+                times.append(1e3 * (time.process_time() - started))
+        ours, theirs = (np.median(times) for times in spent)
+        print(f"| {smiles} | {len(first)} | {ours:.1f} | {theirs:.1f} |", flush=True)
 
 
 def nearness(atoms: Any) -> np.ndarray:
