@@ -39,14 +39,17 @@ def _installed_name(path: Path) -> str:
 
 
 def _data_files(root: Path, sources: Mapping[Path, ast.Module]) -> set[str]:
-    """Files beside modules that are no modules: they must be installed too."""
-    folders = {path.parent for path in sources}
-    return {
-        _installed_name(path.relative_to(root))
-        for folder in folders
-        for path in (root / folder).iterdir()
-        if path.is_file() and path.suffix not in (".py", ".pyc")
-    }
+    """Files beside modules, or in folders there, that are no modules: they must be installed too."""
+    found = set()
+    for folder in {path.parent for path in sources}:
+        beside = [path for path in (root / folder).iterdir() if not path.is_symlink()]
+        inner = [p for path in beside if path.is_dir() and path.name != "__pycache__" for p in path.iterdir()]
+        found |= {
+            _installed_name(path.relative_to(root))
+            for path in [*beside, *inner]
+            if path.is_file() and path.suffix not in (".py", ".pyc")
+        }
+    return found
 
 
 def test_the_wheel_holds_every_module_and_data_file_once(
