@@ -16,7 +16,7 @@ from ase.calculators.calculator import (
     all_changes,
 )
 
-from atomml.data.label_calculator import seen_beside
+from atomml.data.label_calculator import AttentiveCalculator
 from atomml.errors import (
     AtomMLError,
     InputError,
@@ -106,7 +106,7 @@ def package_of(calculator: Any) -> dict[str, str]:
         return {"package": top}
 
 
-class ForeignCalculator(Calculator):  # type: ignore[misc]
+class ForeignCalculator(AttentiveCalculator):
     """An ASE calculator from elsewhere with the manners of ours.
 
     Its answers are passed on as they are. What it cannot do is said in one sentence, and a number
@@ -133,13 +133,6 @@ class ForeignCalculator(Calculator):  # type: ignore[misc]
 
     def _get_name(self) -> str:
         return self.source
-
-    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What has changed since the last calculation; ASE does not look at charge, spin and bonds."""
-        changes: list[str] = super().check_state(atoms, tol)
-        if not changes and self.atoms is not None and seen_beside(atoms) != seen_beside(self.atoms):
-            return ["info"]
-        return changes
 
     def calculate(
         self,

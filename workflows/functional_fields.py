@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from atomml.electronic.scf_settings import ScfSettings, scf_settings
 from atomml.options import option
+from atomml.units import KCAL_PER_HARTREE
 
 if TYPE_CHECKING:
     import numpy as np
@@ -15,10 +16,7 @@ if TYPE_CHECKING:
     from atomml.electronic.functional import Functional
     from atomml.electronic.reactions import Reaction, Species
 
-__all__ = ["KCAL", "Fields", "SelfConsistent", "errors_of", "mean_error", "reaction_row"]
-
-KCAL = 627.5094740631
-"""kcal/mol in a Hartree."""
+__all__ = ["Fields", "SelfConsistent", "errors_of", "mean_error", "reaction_row"]
 
 
 @dataclass(frozen=True)
@@ -82,13 +80,13 @@ def errors_of(fields: Fields, reactions: Sequence[Reaction]) -> list[float | Non
             errors.append(None)
             continue
         total = sum(coefficient * (energy or 0.0) for coefficient, energy in parts)
-        errors.append(KCAL * (total - reaction.energy))
+        errors.append(KCAL_PER_HARTREE * (total - reaction.energy))
     return errors
 
 
 def reaction_row(reaction: Reaction, error: float | None) -> dict[str, Any]:
     """A line of a table of reactions."""
-    reference = KCAL * reaction.energy
+    reference = KCAL_PER_HARTREE * reaction.energy
     return {
         "reaction": reaction.name,
         "reference_kcal_per_mol": reference,

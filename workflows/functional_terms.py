@@ -13,7 +13,8 @@ from torch import Tensor
 from atomml.electronic import functional_losses as losses
 from atomml.electronic.functional_gradients import energy_gradient
 from atomml.electronic.functional_losses import Loss
-from atomml.workflows.functional_fields import KCAL, Fields
+from atomml.units import KCAL_PER_HARTREE
+from atomml.workflows.functional_fields import Fields
 
 if TYPE_CHECKING:
     from atomml.electronic.reactions import Reaction, ReactionSet
@@ -68,8 +69,8 @@ def _reaction(reaction: Reaction, fields: Fields) -> Loss | None:
     if any(one is None for one in found.values()):
         return None
     total = sum(c * float(found[name].e_tot) for name, c in reaction.species.items())
-    error = KCAL * (total - reaction.energy)
-    pull = reaction.weight * max(-_STRONGEST, min(error, _STRONGEST)) * KCAL
+    error = KCAL_PER_HARTREE * (total - reaction.energy)
+    pull = reaction.weight * max(-_STRONGEST, min(error, _STRONGEST)) * KCAL_PER_HARTREE
     parts = [(c, energy_gradient(found[name])) for name, c in reaction.species.items()]
     slopes = [pull * sum(c * part[k] for c, part in parts) for k in range(len(parts[0][1]))]
     return Loss(error, slopes)  # type: ignore[arg-type]
@@ -92,7 +93,11 @@ def _density(name: str, dm: np.ndarray, weight: float, fields: Fields) -> Loss |
 
 def _self_interaction(name: str, weight: float, fields: Fields) -> Loss | None:
     field = fields(name)
-    return None if field is None else _scaled(losses.self_interaction_loss(field), 0.5 * weight * KCAL**2)
+    return (
+        None
+        if field is None
+        else _scaled(losses.self_interaction_loss(field), 0.5 * weight * KCAL_PER_HARTREE**2)
+    )
 
 
 class _Unrest:
@@ -112,4 +117,4 @@ class _Unrest:
                 return None
             self.density = np.asarray(first.make_rdm1())
         start = fields.level.mean_field(fields.species[self.name].atoms)
-        return _scaled(losses.convergence_loss(start, self.density), self.weight * KCAL)
+        return _scaled(losses.convergence_loss(start, self.density), self.weight * KCAL_PER_HARTREE)

@@ -17,14 +17,15 @@ from atomml.result import Result
 from atomml.workflows.inputs import DEFAULT_MODEL, GivenModel, given_model
 from atomml.workflows.run_record import open_with_options
 
-__all__ = ["ScreenOptions", "ScreenResult", "screen"]
+__all__ = ["MAY_CHANGE", "ScreenOptions", "ScreenResult", "is_named", "screen", "screen_options"]
 
-# Of the structures each has its own digest: more of them may come, and none is done twice.
-_MAY_CHANGE = (
+MAY_CHANGE = (
     "structures",
     *("workers", "batch", "retry_failed", "merge", "executor"),
     *("where", "sort", "descending", "device"),
 )
+"""What may differ when a screen goes on. Each structure has its own digest: more of them may come, and none is
+done twice."""
 
 
 @dataclass(frozen=True)
@@ -113,20 +114,14 @@ def screen(
     from atomml.workflows.screening_entries import screened_sources
     from atomml.workflows.screening_run import Screen
 
-    own = {key: value for key, value in options.items() if key in ScreenOptions.__dataclass_fields__}
-    chosen = build_options(ScreenOptions, own)
-    rest = {key: value for key, value in options.items() if key not in own}
+    chosen, rest = screen_options(options)
     settings = _workflow_options(workflow, rest, dtype)
     if chosen.where is not None:
         RowFilter(chosen.where)
     dtype = str(settings.get("dtype", dtype))
     used = given_model(model, dtype=dtype, device=device, allow_code=isinstance(model, GivenModel))
     started = time.perf_counter()
-    named = isinstance(model, str | Path | GivenModel)
-    if chosen.workers and not named:
-        raise OptionError(f"{used.source} was made in Python, and no worker can load it: use workers=0.")
-    if chosen.shard is not None and chosen.merge:
-        raise OptionError("--merge gathers shards and --shard is one of them: give one of the two.")
+    named = is_named(model, used, chosen)
     sources = screened_sources(structures)
     work = Screen(workflow, sources, used, named, chosen, settings, dtype, device, threads, pool)
     facts = work.facts() | {"seed": seed}
@@ -137,10 +132,34 @@ def screen(
         chosen,
         resume=resume,
         overwrite=overwrite,
-        may_change=_MAY_CHANGE,
+        may_change=MAY_CHANGE,
         **facts,
     ) as run:
         return work.go(run, started)
+
+
+def screen_options(options: Mapping[str, Any]) -> tuple[ScreenOptions, dict[str, Any]]:
+    """The options of a screen, and those that are left for what it runs.
+
+    Raises:
+        OptionError: A wrong value.
+    """
+    own = {key: value for key, value in options.items() if key in ScreenOptions.__dataclass_fields__}
+    return build_options(ScreenOptions, own), {k: v for k, v in options.items() if k not in own}
+
+
+def is_named(model: Any, used: GivenModel, chosen: ScreenOptions) -> bool:
+    """Whether a worker can load the model.
+
+    Raises:
+        OptionError: It cannot, and workers are asked for; or shards are to be both done and gathered.
+    """
+    named = isinstance(model, str | Path | GivenModel)
+    if chosen.workers and not named:
+        raise OptionError(f"{used.source} was made in Python, and no worker can load it: use workers=0.")
+    if chosen.shard is not None and chosen.merge:
+        raise OptionError("--merge gathers shards and --shard is one of them: give one of the two.")
+    return named
 
 
 def screened_function(workflow: str) -> Any:

@@ -19,17 +19,12 @@ from atomml.errors import OptionError
 from atomml.options import option
 from atomml.workflows.inputs import DEFAULT_MODEL, GivenModel, given_model
 from atomml.workflows.run_record import open_with_options
-from atomml.workflows.screening import ScreenOptions, ScreenResult
+from atomml.workflows.screening import MAY_CHANGE, ScreenResult, is_named, screen_options
 
 __all__ = ["COMMAND", "VacancySurveyOptions", "VacancySurveyResult", "survey_vacancies"]
 
 COMMAND = "property vacancies"
 """What runs of this workflow call themselves."""
-
-_MAY_CHANGE = (
-    *("structures", "workers", "batch", "retry_failed", "merge", "executor"),
-    *("where", "sort", "descending", "device", "mu"),
-)
 
 
 @dataclass(frozen=True)
@@ -119,22 +114,16 @@ def survey_vacancies(
     from atomml.workflows.screening_entries import screened_sources
     from atomml.workflows.vacancy_survey_run import Survey
 
-    own = {key: value for key, value in options.items() if key in ScreenOptions.__dataclass_fields__}
-    chosen = build_options(ScreenOptions, own)
+    chosen, rest = screen_options(options)
     if chosen.folders:
         raise OptionError("A crystal has one row for each vacancy and no folder: leave --folders out.")
-    rest = {key: value for key, value in options.items() if key not in own}
     settings, mu = _settings(rest)
     if chosen.where is not None:
         RowFilter(chosen.where)
     used = given_model(model, dtype=dtype, device=device, allow_code=isinstance(model, GivenModel))
     _check_regressor(settings["regressor"], used)
     started = time.perf_counter()
-    named = isinstance(model, str | Path | GivenModel)
-    if chosen.workers and not named:
-        raise OptionError(f"{used.source} was made in Python, and no worker can load it: use workers=0.")
-    if chosen.shard is not None and chosen.merge:
-        raise OptionError("--merge gathers shards and --shard is one of them: give one of the two.")
+    named = is_named(model, used, chosen)
     sources = screened_sources(structures)
     work = Survey(COMMAND, sources, used, named, chosen, settings, dtype, device, threads, pool, mu)
     facts = work.facts() | {"seed": seed}
@@ -144,7 +133,7 @@ def survey_vacancies(
         chosen,
         resume=resume,
         overwrite=overwrite,
-        may_change=_MAY_CHANGE,
+        may_change=(*MAY_CHANGE, "mu"),
         **facts,
     ) as run:
         found = work.go(run, started)

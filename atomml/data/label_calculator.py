@@ -11,17 +11,28 @@ if TYPE_CHECKING:
 
     from atomml.data.label import Engine
 
-__all__ = ["LabelCalculator", "seen_beside"]
+__all__ = ["AttentiveCalculator", "LabelCalculator"]
 
 _BESIDE = ("charge", "spin", "bonds")
 
 
-def seen_beside(atoms: Atoms) -> tuple[Any, ...]:
-    """What of ``info`` an answer may depend on: charge, spin and bonds."""
+class AttentiveCalculator(Calculator):  # type: ignore[misc]
+    """An ASE calculator that answers anew when charge, spin or bonds in ``atoms.info`` have changed."""
+
+    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
+        """What has changed since the last calculation; ASE does not look at charge, spin and bonds."""
+        changes: list[str] = super().check_state(atoms, tol)
+        if not changes and self.atoms is not None and _beside(atoms) != _beside(self.atoms):
+            return ["info"]
+        return changes
+
+
+def _beside(atoms: Atoms) -> tuple[Any, ...]:
+    """What of ``info`` an answer may depend on."""
     return tuple(atoms.info.get(name) for name in _BESIDE)
 
 
-class LabelCalculator(Calculator):  # type: ignore[misc]
+class LabelCalculator(AttentiveCalculator):
     """Energy and forces of an engine; the stress too where it gives one.
 
     Args:
@@ -40,13 +51,6 @@ class LabelCalculator(Calculator):  # type: ignore[misc]
         self.parameters["method"] = engine.method
         self.results: dict[str, Any] = {}
         self.implemented_properties = ["energy", "forces", *(["stress"] if stress else [])]
-
-    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What has changed since the last calculation; ASE does not look at charge, spin and bonds."""
-        changes: list[str] = super().check_state(atoms, tol)
-        if not changes and self.atoms is not None and seen_beside(atoms) != seen_beside(self.atoms):
-            return ["info"]
-        return changes
 
     def calculate(
         self,

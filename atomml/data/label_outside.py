@@ -113,7 +113,7 @@ class CommandEngine:
 
     IN holds the structure, with ``charge`` and ``spin`` if it has any; OUT must hold the same atoms in the
     same order with ``energy`` (eV), ``forces`` (eV/Å) and, of a cell, ``stress`` (eV/Å³) if there is one.
-    No shell reads the command. Its first file that exists is part of the method's name by its digest, so
+    No shell reads the command. The last word that is a file is part of the method's name by its digest, so
     that a changed script is another method.
 
     Raises:

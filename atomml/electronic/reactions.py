@@ -12,10 +12,16 @@ from ase import Atoms
 from numpy.typing import NDArray
 
 from atomml.errors import FileFormatError
+from atomml.units import KCAL_PER_HARTREE
 
 __all__ = ["UNITS", "Reaction", "ReactionSet", "Species", "read_reactions"]
 
-UNITS = {"Eh": 1.0, "eV": 1 / 27.211386245988, "kcal/mol": 1 / 627.5094740631, "kJ/mol": 1 / 2625.4996394799}
+UNITS = {
+    "Eh": 1.0,
+    "eV": 1 / 27.211386245988,
+    "kcal/mol": 1 / KCAL_PER_HARTREE,
+    "kJ/mol": 1 / 2625.4996394799,
+}
 """Hartree in each unit that a file may give (CODATA 2018)."""
 
 
