@@ -24,8 +24,10 @@ MAY_CHANGE = (
     *("workers", "batch", "retry_failed", "merge", "executor"),
     *("where", "sort", "descending", "device"),
 )
-"""What may differ when a screen goes on. Each structure has its own digest: more of them may come, and none is
-done twice."""
+"""What may differ when a screen goes on.
+
+Each structure has its own digest: more of them may come, and none is done twice.
+"""
 
 
 @dataclass(frozen=True)
