@@ -40,8 +40,8 @@ def main() -> None:
     describe()
     told.folder.mkdir(parents=True, exist_ok=True)
     files = written(told)
-    from atomml.workflows.functional_evaluation import evaluate_functional
-    from atomml.workflows.functional_training import train_functional
+    from atomml.workflows.electronic.functional_evaluation import evaluate_functional
+    from atomml.workflows.electronic.functional_training import train_functional
 
     shared = {"basis": told.basis, "grid": 2}
     print(f"\n{told.basis}, mean absolute errors in kcal/mol (share of species that converge):\n")

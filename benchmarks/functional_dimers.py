@@ -46,7 +46,7 @@ def main() -> None:
     told.folder.mkdir(parents=True, exist_ok=True)
     files = {"train": dimers(told, False), "other dimers": dimers(told, True)}
     files |= {name: curve(told, name) for name in ("H2", "H2plus")}
-    from atomml.workflows.functional_training import train_functional
+    from atomml.workflows.electronic.functional_training import train_functional
 
     shared = {"basis": told.basis, "grid": 2}
     print(f"\n{told.basis}, mean absolute errors in kcal/mol (share of species that converge):\n")
@@ -62,7 +62,7 @@ def main() -> None:
 
 def row(title: str, functional: str, files: dict[str, Path], shared: dict[str, Any]) -> str:
     """A line of the table."""
-    from atomml.workflows.functional_evaluation import evaluate_functional
+    from atomml.workflows.electronic.functional_evaluation import evaluate_functional
 
     found = [evaluate_functional(functional, file, **shared) for file in files.values()]
     cells = [f"{one.mae:.2f} ({one.converged_share:.0%})" for one in found]

@@ -130,9 +130,9 @@ def dynamics(smiles: str, n: int, seed: int) -> list[Any]:
 def report(told: argparse.Namespace, sets: dict[str, Path]) -> None:
     """Train, evaluate and converge; print the tables."""
     from atomml.data.dataset import open_dataset
-    from atomml.workflows.hamiltonian_evaluation import evaluate_hamiltonian
-    from atomml.workflows.hamiltonian_scf import scf_hamiltonian
-    from atomml.workflows.hamiltonian_training import train_hamiltonian
+    from atomml.workflows.electronic.hamiltonian_evaluation import evaluate_hamiltonian
+    from atomml.workflows.electronic.hamiltonian_scf import scf_hamiltonian
+    from atomml.workflows.electronic.hamiltonian_training import train_hamiltonian
 
     out = told.folder / f"{told.what}-{told.train}-seed{told.seed}"
     trained = train_hamiltonian(

@@ -133,7 +133,7 @@ def medians(values: list[tuple[float, float, float]]) -> tuple[float, ...]:
 
 def accuracy(told: argparse.Namespace) -> None:
     """Errors on water of short trainings."""
-    from atomml.workflows.hamiltonian_training import train_hamiltonian
+    from atomml.workflows.electronic.hamiltonian_training import train_hamiltonian
 
     stores = {
         part: next(iter(sorted(told.accuracy.glob(f"water-{part}-*.lmdb"))))

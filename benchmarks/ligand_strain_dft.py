@@ -59,7 +59,7 @@ def pose_of(name: str, smiles: str) -> Any:
     from rdkit.Chem import rdDistGeom, rdForceFieldHelpers, rdMolTransforms
     from scipy.spatial.distance import pdist
 
-    from atomml.workflows.ligand_chemistry import ligand_of
+    from atomml.workflows.ligands.ligand_chemistry import ligand_of
 
     molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
     settings = rdDistGeom.ETKDGv3()
@@ -111,7 +111,7 @@ def _measure(kept: dict[str, Any], name: str, smiles: str, model: str) -> None:
 
     from atomml.files import write_atomic
     from atomml.workflows import ligand_strain
-    from atomml.workflows.ligand_final import energy_of
+    from atomml.workflows.ligands.ligand_final import energy_of
 
     one = kept.setdefault(name, {"smiles": smiles, "models": {}})
     if model in one["models"]:

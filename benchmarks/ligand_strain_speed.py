@@ -31,9 +31,9 @@ def batches(told: argparse.Namespace) -> None:
     from ase.optimize import BFGS
 
     from atomml.workflows.inputs import given_model
-    from atomml.workflows.ligand_chemistry import ligand_of
-    from atomml.workflows.ligand_conformers import find_conformers, guessed_hessian
-    from atomml.workflows.relaxation_batched import relax_batched
+    from atomml.workflows.ligands.ligand_chemistry import ligand_of
+    from atomml.workflows.ligands.ligand_conformers import find_conformers, guessed_hessian
+    from atomml.workflows.relaxing.relaxation_batched import relax_batched
 
     ligand = ligand_of(_canonical(told.smiles))
     found = find_conformers(ligand, told.conformers, searches=1)

@@ -34,7 +34,7 @@ def main() -> None:
 
     torch.set_num_threads(told.threads)
     describe("xgboost-cpu")
-    from atomml.workflows.property_study import study_property
+    from atomml.workflows.properties.property_study import study_property
 
     started = time.perf_counter()
     found = study_property(

@@ -49,7 +49,7 @@ def _by_ase(cells: list[Any], model: Any, cell: str, ours: bool = False) -> int:
     from ase.optimize import LBFGS
 
     from atomml import AtomMLCalculator
-    from atomml.workflows.relaxation_measures import cell_factor
+    from atomml.workflows.relaxing.relaxation_measures import cell_factor
 
     calculator, steps = AtomMLCalculator(model), 0
     for atoms in cells:
@@ -78,7 +78,7 @@ def main() -> None:
     from atomml import load_model
     from atomml.workflows import relax
     from atomml.workflows.inputs import structures_of
-    from atomml.workflows.relaxation_batched import relax_batched
+    from atomml.workflows.relaxing.relaxation_batched import relax_batched
 
     describe("ase")
     alone: list[Any] = []

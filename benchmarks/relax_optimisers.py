@@ -24,7 +24,7 @@ def main() -> None:
     from atomml import load_model
     from atomml.config import option_specs
     from atomml.workflows import relax
-    from atomml.workflows.relaxation import RelaxOptions
+    from atomml.workflows.relaxing.relaxation import RelaxOptions
 
     describe("ase")
     spec = option_specs(RelaxOptions)["optimizer"]

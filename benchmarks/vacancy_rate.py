@@ -58,7 +58,7 @@ def chosen(file: Path, count: int) -> list[Any]:
     """Crystals whose supercell has about 60 atoms."""
     import numpy as np
 
-    from atomml.workflows.defect_cells import supercell_matrix
+    from atomml.workflows.defects.defect_cells import supercell_matrix
     from atomml.workflows.inputs import structures_of
 
     found = []
@@ -92,9 +92,9 @@ def profile(crystals: list[Any]) -> None:
     import pstats
 
     from atomml.config import as_config
+    from atomml.workflows.defects.vacancy_survey import VacancySurveyOptions
+    from atomml.workflows.defects.vacancy_survey_work import survey
     from atomml.workflows.inputs import GivenStructure, given_model
-    from atomml.workflows.vacancy_survey import VacancySurveyOptions
-    from atomml.workflows.vacancy_survey_work import survey
 
     settings = as_config(VacancySurveyOptions())
     settings.pop("mu")

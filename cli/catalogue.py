@@ -49,41 +49,41 @@ class Workflow:
 
 WORKFLOWS = {
     "predict": Workflow(
-        "atomml.workflows.single_point",
+        "atomml.workflows.predicting.single_point",
         "predict",
         "PredictOptions",
         "Energy, forces and stress of structures. Writes results.csv, predictions.extxyz and report.html.",
-        many="atomml.workflows.single_point:predict",
+        many="atomml.workflows.predicting.single_point:predict",
     ),
     "relax": Workflow(
-        "atomml.workflows.relaxation",
+        "atomml.workflows.relaxing.relaxation",
         "relax",
         "RelaxOptions",
         "Relax positions, and the cell with --cell. Several structures get a folder each and one table.",
-        many="atomml.workflows.relaxation_many:relax_many",
+        many="atomml.workflows.relaxing.relaxation_many:relax_many",
     ),
     "md": Workflow(
-        "atomml.workflows.molecular_dynamics",
+        "atomml.workflows.dynamics.molecular_dynamics",
         "md",
         "MDOptions",
         "Molecular dynamics. --resume goes on after any interruption, to the same bits.",
     ),
     "eos": Workflow(
-        "atomml.workflows.equation_of_state",
+        "atomml.workflows.crystals.equation_of_state",
         "eos",
         "EosOptions",
         "Energy against volume, with the equations of state of Birch-Murnaghan and Vinet: V0, the bulk "
         "modulus and its derivative. A minimum that is not among the volumes is refused.",
     ),
     "elastic": Workflow(
-        "atomml.workflows.elasticity",
+        "atomml.workflows.crystals.elasticity",
         "elastic",
         "ElasticOptions",
         "Elastic tensor from stresses of strained cells, with Born's stability, the averages of Voigt, Reuss "
         "and Hill, anisotropy, sound speeds and the Debye temperature.",
     ),
     "diffusion": Workflow(
-        "atomml.workflows.diffusivity",
+        "atomml.workflows.dynamics.diffusivity",
         "diffusion",
         "DiffusionOptions",
         "Diffusion by molecular dynamics at several temperatures: mean squared displacements, D with its "
@@ -91,7 +91,7 @@ WORKFLOWS = {
         together=True,
     ),
     "neb": Workflow(
-        "atomml.workflows.nudged_band",
+        "atomml.workflows.barriers.nudged_band",
         "neb",
         "NebOptions",
         "The path of least energy from one minimum to another and its barrier, by climbing-image nudged "
@@ -99,56 +99,56 @@ WORKFLOWS = {
         together=True,
     ),
     "phonons": Workflow(
-        "atomml.workflows.lattice_dynamics",
+        "atomml.workflows.crystals.lattice_dynamics",
         "phonons",
         "PhononOptions",
         "Phonons by finite displacements in a supercell of 20 Å: bands on the standard path, density of "
         "states, heat capacity, free energy; imaginary modes are named. Needs the extra 'phonons'.",
     ),
     "qha": Workflow(
-        "atomml.workflows.quasi_harmonic",
+        "atomml.workflows.crystals.quasi_harmonic",
         "qha",
         "QhaOptions",
         "Quasi-harmonic thermal expansion, C_p, Grueneisen parameter and bulk modulus against temperature, "
         "by phonopy, from cells relaxed at each volume. Needs the extra 'phonons'.",
     ),
     "strain": Workflow(
-        "atomml.workflows.straining",
+        "atomml.workflows.crystals.straining",
         "strain",
         "StrainOptions",
         "Stress against strain along a direction, in shear or along a tensor, to failure, with the "
         "transverse stress relaxed: ideal strength, initial slope.",
     ),
     "surface": Workflow(
-        "atomml.workflows.surfaces",
+        "atomml.workflows.crystals.surfaces",
         "surface",
         "SurfaceOptions",
         "Surface energies of all terminations up to a Miller index, against a bulk of the same orientation, "
         "with their convergence with thickness and the Wulff shape.",
     ),
     "vacancy": Workflow(
-        "atomml.workflows.vacancies",
+        "atomml.workflows.defects.vacancies",
         "vacancy",
         "VacancyOptions",
         "Vacancies on every site that symmetry tells apart: formation energy unrelaxed and relaxed, "
         "convergence with the supercell, concentration. Chemical potentials come from the same model.",
     ),
     "defect": Workflow(
-        "atomml.workflows.point_defects",
+        "atomml.workflows.defects.point_defects",
         "defect",
         "DefectOptions",
         "Substituted atoms (--substitute Li:Na) and antisites: formation energies as those of vacancies.",
     ),
     "formation": Workflow(
-        "atomml.workflows.formation_energy",
+        "atomml.workflows.crystals.formation_energy",
         "formation",
         "FormationOptions",
         "Formation energy of crystals from the elements as the model itself relaxes them, and energy above "
         "the hull and decomposition within the structures and the phases of --phases.",
-        many="atomml.workflows.formation_energy:formation",
+        many="atomml.workflows.crystals.formation_energy:formation",
     ),
     "learn": Workflow(
-        "atomml.workflows.learning",
+        "atomml.workflows.active.learning",
         "learn",
         "LearnOptions",
         "Molecular dynamics with a committee that stops where the models disagree, has the most different of "
@@ -156,19 +156,19 @@ WORKFLOWS = {
         together=True,
     ),
     "serve": Workflow(
-        "atomml.workflows.serving",
+        "atomml.workflows.predicting.serving",
         "serve",
         "ServeOptions",
         "Answer i-PI (or any server of its protocol) with a model: energy, forces and virial of each "
         "structure that it sends. STRUCTURE has the atoms in the server's order.",
     ),
     "evaluate": Workflow(
-        "atomml.workflows.evaluation",
+        "atomml.workflows.evaluations.evaluation",
         "evaluate",
         "EvaluateOptions",
         "Errors of a model against labelled data, with 95% intervals, by element, configuration type and "
         "force, beside a baseline. Writes errors.csv, groups.csv, predictions.extxyz and report.html.",
-        many="atomml.workflows.evaluation:evaluate",
+        many="atomml.workflows.evaluations.evaluation:evaluate",
         reads_data=True,
     ),
 }

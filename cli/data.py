@@ -78,7 +78,7 @@ def _add_control_flags(parser: Parser) -> None:
 
 def run_import(name: str, argv: Sequence[str]) -> int:
     """``atomml data import PATHS --to set.lmdb``."""
-    from atomml.workflows.data_import import ImportOptions
+    from atomml.workflows.datasets.data_import import ImportOptions
 
     parser = Parser(
         "atomml data import",
@@ -94,7 +94,7 @@ def run_import(name: str, argv: Sequence[str]) -> int:
     if not found.to:
         raise OptionError("Say where to write with --to NAME.lmdb.")
     from atomml.cli.display import Progress, logging_to_stderr
-    from atomml.workflows.data_import import import_data
+    from atomml.workflows.datasets.data_import import import_data
 
     progress = Progress("import", quiet=found.quiet)
     try:
@@ -108,7 +108,7 @@ def run_import(name: str, argv: Sequence[str]) -> int:
 
 def _plan(found: argparse.Namespace, file_format: str) -> int:
     from atomml.cli.display import print_json, say, table
-    from atomml.workflows.data_import import planned_sources
+    from atomml.workflows.datasets.data_import import planned_sources
 
     sources, passed_over = planned_sources(found.paths, file_format)
     if found.json:
@@ -168,7 +168,7 @@ def _remark(source: Mapping[str, Any]) -> str:
 
 def run_split(name: str, argv: Sequence[str]) -> int:
     """``atomml data split FILES --to FOLDER``."""
-    from atomml.workflows.data_split import SplitOptions
+    from atomml.workflows.datasets.data_split import SplitOptions
 
     parser = Parser(
         "atomml data split",
@@ -181,7 +181,7 @@ def run_split(name: str, argv: Sequence[str]) -> int:
     if not found.to:
         raise OptionError("Say where the sets go with --to FOLDER.")
     from atomml.cli.display import logging_to_stderr
-    from atomml.workflows.data_split import split_data
+    from atomml.workflows.datasets.data_split import split_data
 
     with logging_to_stderr(found.quiet, found.debug):
         result = split_data(found.paths, found.to, SplitOptions(**values))

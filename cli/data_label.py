@@ -28,7 +28,7 @@ def run_matrices(name: str, argv: Sequence[str]) -> int:
 
 
 def _run(command: str, name: str, argv: Sequence[str], fixed: dict[str, Any]) -> int:
-    from atomml.workflows.label_plan import DataLabelOptions
+    from atomml.workflows.datasets.label_plan import DataLabelOptions
 
     parser = Parser(
         f"atomml {command}",
@@ -92,7 +92,7 @@ def _folder(found: argparse.Namespace, shard: str | None) -> Path:
 
 def _plan(found: argparse.Namespace, options: Any) -> int:
     from atomml.cli.display import print_json, print_results
-    from atomml.workflows.label_plan import plan_labels
+    from atomml.workflows.datasets.label_plan import plan_labels
 
     plan = plan_labels(found.paths, options)
     told = {

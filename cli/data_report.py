@@ -16,7 +16,7 @@ EXIT_WITH_ERRORS = 3
 
 def run(name: str, argv: Sequence[str]) -> int:
     """Parse, audit, print the findings; returns the exit code."""
-    from atomml.workflows.data_report import DataReportOptions
+    from atomml.workflows.datasets.data_report import DataReportOptions
 
     parser = Parser(
         "atomml data report",
@@ -29,7 +29,7 @@ def run(name: str, argv: Sequence[str]) -> int:
     refuse_no_paths(name, found, "a set: name a store or a file")
     from atomml.cli.display import logging_to_stderr, print_json, say
     from atomml.run import default_folder
-    from atomml.workflows.data_report import report_data
+    from atomml.workflows.datasets.data_report import report_data
 
     folder = Path(found.out) if found.out else default_folder("data-report", found.paths[0])
     with logging_to_stderr(found.quiet, found.debug):

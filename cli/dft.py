@@ -40,7 +40,7 @@ def run(name: str, argv: Sequence[str]) -> int:
 
 def run_energy(name: str, argv: Sequence[str]) -> int:
     """``atomml dft energy MOLECULE --functional pbe``."""
-    from atomml.workflows.dft_energy import DFTEnergyOptions, dft_energy
+    from atomml.workflows.electronic.dft_energy import DFTEnergyOptions, dft_energy
 
     parser = Parser("atomml dft energy", "Energy, forces, levels and dipole of a molecule.")
     return _one_molecule("dft energy", parser, DFTEnergyOptions, dft_energy, argv)
@@ -48,7 +48,7 @@ def run_energy(name: str, argv: Sequence[str]) -> int:
 
 def run_optimize(name: str, argv: Sequence[str]) -> int:
     """``atomml dft optimize MOLECULE --functional pbe``."""
-    from atomml.workflows.dft_energy import DFTOptimizeOptions, dft_optimize
+    from atomml.workflows.electronic.dft_energy import DFTOptimizeOptions, dft_optimize
 
     parser = Parser("atomml dft optimize", "Relax a molecule by a density functional.")
     return _one_molecule("dft optimize", parser, DFTOptimizeOptions, dft_optimize, argv)
@@ -56,7 +56,7 @@ def run_optimize(name: str, argv: Sequence[str]) -> int:
 
 def run_label(name: str, argv: Sequence[str]) -> int:
     """``atomml dft label MOLECULES --method 'ccsd(t)/cc-pvdz' --to reactions.yaml``."""
-    from atomml.workflows.dft_label import DFTLabelOptions, dft_label
+    from atomml.workflows.electronic.dft_label import DFTLabelOptions, dft_label
 
     parser = Parser("atomml dft label", "Reference energies of molecules and their atoms, for dft train.")
     parser.add_argument("structures", nargs="*", metavar="MOLECULE", help="files, FILE@INDEX, or SMILES")
@@ -69,7 +69,7 @@ def run_label(name: str, argv: Sequence[str]) -> int:
 
 def run_train(name: str, argv: Sequence[str]) -> int:
     """``atomml dft train REACTIONS.yaml --valid OTHERS.yaml``."""
-    from atomml.workflows.functional_training import FunctionalTrainOptions, train_functional
+    from atomml.workflows.electronic.functional_training import FunctionalTrainOptions, train_functional
 
     parser = Parser("atomml dft train", "Train a functional; every energy is that of its own SCF.")
     _add_reactions(parser)
@@ -83,8 +83,8 @@ def run_train(name: str, argv: Sequence[str]) -> int:
 
 def run_evaluate(name: str, argv: Sequence[str]) -> int:
     """``atomml dft evaluate REACTIONS.yaml --functional pbe``."""
-    from atomml.workflows.functional_evaluation import evaluate_functional
-    from atomml.workflows.functional_fields import SelfConsistent
+    from atomml.workflows.electronic.functional_evaluation import evaluate_functional
+    from atomml.workflows.electronic.functional_fields import SelfConsistent
 
     parser = Parser("atomml dft evaluate", "Self-consistent errors of a functional on reaction energies.")
     _add_reactions(parser)

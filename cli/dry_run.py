@@ -71,8 +71,8 @@ def plan_report(plan: Plan) -> dict[str, Any]:
 def _untrained(plan: Plan) -> Any:
     """A model of the shape that ``learn`` would train from nothing; None where there is a model already."""
     from atomml.registry import family_class, undisturbed_generator
-    from atomml.workflows.learning_rounds import given_structures
-    from atomml.workflows.training_presets import preset_of
+    from atomml.workflows.active.learning_rounds import given_structures
+    from atomml.workflows.trainings.training_presets import preset_of
 
     shape = preset_of(plan.values["model"]) if plan.name == "learn" else None
     if shape is None:
@@ -88,7 +88,7 @@ def _read(plan: Plan, options: Any) -> Iterator[GivenStructure]:
     from atomml.workflows.inputs import GivenStructure, structures_of
 
     if not plan.workflow.reads_data:
-        from atomml.workflows.trajectories import trajectory_file
+        from atomml.workflows.dynamics.trajectories import trajectory_file
 
         for source in plan.structures:
             yield from structures_of(trajectory_file(source))
@@ -109,11 +109,11 @@ def type_of(plan: Plan) -> Any:
 
 def _check(name: str, given: GivenStructure, options: Any) -> None:
     if name == "relax":
-        from atomml.workflows.relaxation import check_relaxable
+        from atomml.workflows.relaxing.relaxation import check_relaxable
 
         check_relaxable(given, options)
     elif name in _CRYSTALS:
-        from atomml.workflows.crystal import check_crystal
+        from atomml.workflows.crystals.crystal import check_crystal
 
         check_crystal(given)
 

@@ -41,7 +41,7 @@ def run(name: str, argv: Sequence[str]) -> int:
 
 def run_sample(name: str, argv: Sequence[str]) -> int:
     """``atomml hamiltonian sample CCO --to frames.extxyz``."""
-    from atomml.workflows.hamiltonian_sampling import HamiltonianSampleOptions, sample_geometries
+    from atomml.workflows.electronic.hamiltonian_sampling import HamiltonianSampleOptions, sample_geometries
 
     parser = Parser("atomml hamiltonian sample", "Geometries of molecules at a temperature.")
     parser.add_argument("structures", nargs="*", metavar="MOLECULE", help="files or SMILES")
@@ -55,7 +55,7 @@ def run_sample(name: str, argv: Sequence[str]) -> int:
 
 def run_import(name: str, argv: Sequence[str]) -> int:
     """``atomml hamiltonian import QH9Stable.db --to set.lmdb``."""
-    from atomml.workflows.hamiltonian_import import HamiltonianImportOptions, import_hamiltonians
+    from atomml.workflows.electronic.hamiltonian_import import HamiltonianImportOptions, import_hamiltonians
 
     parser = Parser("atomml hamiltonian import", "Published sets of matrices into a store.")
     parser.add_argument("structures", nargs="*", metavar="FILE.db", help="a database of QH9 or SchNOrb")
@@ -72,7 +72,7 @@ def run_import(name: str, argv: Sequence[str]) -> int:
 
 def run_train(name: str, argv: Sequence[str]) -> int:
     """``atomml hamiltonian train --train set.lmdb``."""
-    from atomml.workflows.hamiltonian_training import HamiltonianTrainOptions
+    from atomml.workflows.electronic.hamiltonian_training import HamiltonianTrainOptions
 
     parser = Parser("atomml hamiltonian train", "Train a predictor of Kohn-Sham matrices on molecules.")
     files = parser.add_argument_group("files, model and folder")
@@ -92,14 +92,17 @@ def run_train(name: str, argv: Sequence[str]) -> int:
     found, given, values = parse_needed(
         "hamiltonian train", parser, HamiltonianTrainOptions, argv, beside, needs, ("train",)
     )
-    from atomml.workflows.hamiltonian_training import train_hamiltonian
+    from atomml.workflows.electronic.hamiltonian_training import train_hamiltonian
 
     return call_shown("hamiltonian train", found, train_hamiltonian, resume=found.resume, **given, **values)
 
 
 def run_evaluate(name: str, argv: Sequence[str]) -> int:
     """``atomml hamiltonian evaluate SET --model M``."""
-    from atomml.workflows.hamiltonian_evaluation import HamiltonianEvaluateOptions, evaluate_hamiltonian
+    from atomml.workflows.electronic.hamiltonian_evaluation import (
+        HamiltonianEvaluateOptions,
+        evaluate_hamiltonian,
+    )
 
     parser = Parser("atomml hamiltonian evaluate", "Errors of a predictor on labelled molecules.")
     given, values, found = _with_model("evaluate", parser, HamiltonianEvaluateOptions, argv, "SET")
@@ -110,7 +113,10 @@ def run_evaluate(name: str, argv: Sequence[str]) -> int:
 
 def run_predict(name: str, argv: Sequence[str]) -> int:
     """``atomml hamiltonian predict MOLECULE --model M``."""
-    from atomml.workflows.hamiltonian_prediction import HamiltonianPredictOptions, predict_hamiltonian
+    from atomml.workflows.electronic.hamiltonian_prediction import (
+        HamiltonianPredictOptions,
+        predict_hamiltonian,
+    )
 
     parser = Parser("atomml hamiltonian predict", "Levels, charges, dipole and orbitals without an SCF.")
     given, values, found = _with_model("predict", parser, HamiltonianPredictOptions, argv, "MOLECULE")
@@ -119,7 +125,7 @@ def run_predict(name: str, argv: Sequence[str]) -> int:
 
 def run_scf(name: str, argv: Sequence[str]) -> int:
     """``atomml hamiltonian scf MOLECULE --model M``."""
-    from atomml.workflows.hamiltonian_scf import HamiltonianScfOptions, scf_hamiltonian
+    from atomml.workflows.electronic.hamiltonian_scf import HamiltonianScfOptions, scf_hamiltonian
 
     parser = Parser("atomml hamiltonian scf", "Converge molecules from predictions, and count what it takes.")
     given, values, found = _with_model("scf", parser, HamiltonianScfOptions, argv, "MOLECULE")

@@ -18,7 +18,7 @@ from atomml.cli.workflow import (
 )
 from atomml.config import option_specs
 from atomml.errors import OptionError
-from atomml.workflows.pose_strain import DEFAULT_MODEL, LigandStrainOptions
+from atomml.workflows.ligands.pose_strain import DEFAULT_MODEL, LigandStrainOptions
 
 __all__ = ["run"]
 
@@ -134,7 +134,7 @@ def _dry_run(poses: list[str], values: dict[str, Any]) -> int:
     from atomml.cli.display import say
     from atomml.config import build_options
     from atomml.workflows.inputs import given_model
-    from atomml.workflows.ligand_run import plan
+    from atomml.workflows.ligands.ligand_run import plan
 
     own = {key: value for key, value in values.items() if key in LigandStrainOptions.__dataclass_fields__}
     options = build_options(LigandStrainOptions, own)

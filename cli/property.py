@@ -37,7 +37,7 @@ def run(name: str, argv: Sequence[str]) -> int:
 
 def run_train(name: str, argv: Sequence[str]) -> int:
     """``atomml property train F --target S_p --family cgcnn``."""
-    from atomml.workflows.property_training import PropertyTrainOptions
+    from atomml.workflows.properties.property_training import PropertyTrainOptions
 
     _refuse_twice(argv)
     parser = Parser("atomml property train", "Train a model of one or several properties.")
@@ -54,7 +54,7 @@ def run_train(name: str, argv: Sequence[str]) -> int:
     if not given.get("train"):
         raise OptionError("atomml property train needs labelled structures: name files.")
     _refuse_dry_run(found)
-    from atomml.workflows.property_training import train_property
+    from atomml.workflows.properties.property_training import train_property
 
     results: list[Any] = []
     kept = _keeping(train_property, results)
@@ -65,7 +65,7 @@ def run_train(name: str, argv: Sequence[str]) -> int:
 
 def run_predict(name: str, argv: Sequence[str]) -> int:
     """``atomml property predict F --model M``."""
-    from atomml.workflows.property_prediction import PropertyPredictOptions, predict_property
+    from atomml.workflows.properties.property_prediction import PropertyPredictOptions, predict_property
 
     parser = Parser("atomml property predict", "Properties with intervals, and how far to trust each.")
     given, values, found = _with_model("predict", parser, PropertyPredictOptions, argv)
@@ -74,7 +74,7 @@ def run_predict(name: str, argv: Sequence[str]) -> int:
 
 def run_evaluate(name: str, argv: Sequence[str]) -> int:
     """``atomml property evaluate F --model M``."""
-    from atomml.workflows.property_evaluation import PropertyEvaluateOptions, evaluate_property
+    from atomml.workflows.properties.property_evaluation import PropertyEvaluateOptions, evaluate_property
 
     parser = Parser("atomml property evaluate", "Errors and coverage on labelled structures.")
     given, values, found = _with_model("evaluate", parser, PropertyEvaluateOptions, argv)
@@ -91,7 +91,7 @@ def run_evaluate(name: str, argv: Sequence[str]) -> int:
 
 def run_study(name: str, argv: Sequence[str]) -> int:
     """``atomml property study F --target S_p:abs``."""
-    from atomml.workflows.property_study import PropertyStudyOptions, study_property
+    from atomml.workflows.properties.property_study import PropertyStudyOptions, study_property
 
     parser = Parser("atomml property study", "Families side by side on the same folds, with importances.")
     parser.add_argument("structures", nargs="*", metavar="FILE", help="labelled structures")

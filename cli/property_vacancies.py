@@ -19,8 +19,8 @@ from atomml.cli.workflow import (
 )
 from atomml.config import OptionSpec, option_specs
 from atomml.errors import OptionError
-from atomml.workflows.screening import ScreenOptions
-from atomml.workflows.vacancy_survey import COMMAND, VacancySurveyOptions
+from atomml.workflows.defects.vacancy_survey import COMMAND, VacancySurveyOptions
+from atomml.workflows.screens.screening import ScreenOptions
 
 __all__ = ["run_train", "run_vacancies"]
 
@@ -47,7 +47,7 @@ def run_vacancies(name: str, argv: Sequence[str]) -> int:
 
 def run_train(name: str, argv: Sequence[str]) -> int:
     """``atomml property vacancies-train sites.extxyz --model M``; returns the exit code."""
-    from atomml.workflows.site_regression_training import SiteRegressionOptions
+    from atomml.workflows.defects.site_regression_training import SiteRegressionOptions
 
     command = "property vacancies-train"
     about = "Learn vacancy formation energies from features of the sites of perfect crystals."

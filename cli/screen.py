@@ -24,7 +24,7 @@ from atomml.cli.workflow import (
 from atomml.config import OptionSpec, option_specs
 from atomml.errors import OptionError
 from atomml.workflows import OF_ONE_STRUCTURE
-from atomml.workflows.screening import ScreenOptions
+from atomml.workflows.screens.screening import ScreenOptions
 
 __all__ = ["Screening", "parse_screen", "run", "show_screen"]
 

@@ -13,7 +13,7 @@ from atomml.errors import OptionError
 from atomml.workflows.inputs import DEFAULT_MODEL
 
 if TYPE_CHECKING:
-    from atomml.workflows.deepmd_input import DeepMDInput
+    from atomml.workflows.trainings.deepmd_input import DeepMDInput
 
 __all__ = ["run"]
 
@@ -29,7 +29,7 @@ def run(name: str, argv: Sequence[str]) -> int:
     if name == "train" and found.configuration is not None:
         if found.config is not None:
             raise OptionError("atomml train takes one configuration: name it once, without --config.")
-        from atomml.workflows.training_presets import preset_path
+        from atomml.workflows.trainings.training_presets import preset_path
 
         found.config = str(preset_path(found.configuration) or found.configuration)
     brought = _from_deepmd(found)
@@ -48,10 +48,10 @@ def run(name: str, argv: Sequence[str]) -> int:
 def _specs(name: str) -> dict[str, OptionSpec]:
     """The options of the command."""
     if name == "train":
-        from atomml.workflows.training import TrainOptions
+        from atomml.workflows.trainings.training import TrainOptions
 
         return option_specs(TrainOptions)
-    from atomml.workflows.fine_tuning import FineTuneOptions
+    from atomml.workflows.trainings.fine_tuning import FineTuneOptions
 
     return option_specs(FineTuneOptions)
 
@@ -110,7 +110,7 @@ def _from_deepmd(found: argparse.Namespace) -> DeepMDInput | None:
     """What ``--from-deepmd`` names; options that have no counterpart are said."""
     if getattr(found, "from_deepmd", None) is None:
         return None
-    from atomml.workflows.deepmd_input import read_deepmd_input
+    from atomml.workflows.trainings.deepmd_input import read_deepmd_input
 
     brought = read_deepmd_input(found.from_deepmd)
     if brought.not_taken and not found.quiet and not found.json:

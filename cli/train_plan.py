@@ -17,8 +17,8 @@ def dry_run(name: str, given: dict[str, Any], values: dict[str, Any], found: arg
     Raises:
         InputError: As the training itself would.
     """
-    from atomml.workflows.fine_tuning import plan_finetune
-    from atomml.workflows.training import plan_train
+    from atomml.workflows.trainings.fine_tuning import plan_finetune
+    from atomml.workflows.trainings.training import plan_train
 
     function: Any = plan_train if name == "train" else plan_finetune
     given.setdefault("train", ())

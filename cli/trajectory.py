@@ -18,13 +18,13 @@ __all__ = ["ANALYSES", "run"]
 
 ANALYSES = {
     "rdf": Workflow(
-        "atomml.workflows.trajectory_analysis",
+        "atomml.workflows.dynamics.trajectory_analysis",
         "rdf",
         "RdfOptions",
         "Radial distribution functions of all atoms and of each pair of elements, and numbers of neighbours.",
     ),
     "vdos": Workflow(
-        "atomml.workflows.trajectory_analysis",
+        "atomml.workflows.dynamics.trajectory_analysis",
         "vdos",
         "VdosOptions",
         "Vibrational density of states from velocities: the spectrum of their mass-weighted autocorrelation, "
@@ -96,7 +96,7 @@ def _dry_run(analysis: Workflow, source: str, values: Mapping[str, Any], folder:
     """Read and check, and say what there is."""
     from atomml.cli.display import say, table
     from atomml.config import build_options
-    from atomml.workflows.trajectories import read_trajectory
+    from atomml.workflows.dynamics.trajectories import read_trajectory
 
     options: Any = build_options(getattr(import_module(analysis.module), analysis.options), dict(values))
     frames = read_trajectory(source, skip=options.skip, stride=options.stride)

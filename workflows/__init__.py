@@ -1,4 +1,8 @@
-"""One file per scientific question; each question is also a function of this package."""
+"""One file per scientific question, in folders by theme; each question is also a function of this package.
+
+What all of them share stands beside this file: what they are given (``inputs``, ``foreign``, ``ordering``),
+how a run opens and closes (``run_record``), how much goes to the model at once (``batch_memory``).
+"""
 
 from __future__ import annotations
 
@@ -6,36 +10,36 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from atomml.workflows.comparison import compare
-    from atomml.workflows.data_import import import_data
-    from atomml.workflows.data_label import label_data
-    from atomml.workflows.data_report import report_data
-    from atomml.workflows.data_split import split_data
-    from atomml.workflows.diffusivity import diffusion
-    from atomml.workflows.elasticity import elastic
-    from atomml.workflows.equation_of_state import eos
-    from atomml.workflows.evaluation import evaluate
-    from atomml.workflows.fine_tuning import finetune
-    from atomml.workflows.formation_energy import formation
-    from atomml.workflows.lattice_dynamics import phonons
-    from atomml.workflows.learning import learn
-    from atomml.workflows.molecular_dynamics import md
-    from atomml.workflows.nudged_band import neb
-    from atomml.workflows.point_defects import defect
-    from atomml.workflows.pose_strain import ligand_strain
-    from atomml.workflows.quasi_harmonic import qha
-    from atomml.workflows.relaxation import relax
-    from atomml.workflows.relaxation_batched import relax_batched
-    from atomml.workflows.screening import screen
-    from atomml.workflows.serving import serve
-    from atomml.workflows.single_point import predict
-    from atomml.workflows.site_regression_training import train_site_regressor
-    from atomml.workflows.straining import strain
-    from atomml.workflows.surfaces import surface
-    from atomml.workflows.training import train
-    from atomml.workflows.trajectory_analysis import rdf, vdos
-    from atomml.workflows.vacancies import vacancy
-    from atomml.workflows.vacancy_survey import survey_vacancies
+    from atomml.workflows.active.learning import learn
+    from atomml.workflows.barriers.nudged_band import neb
+    from atomml.workflows.crystals.elasticity import elastic
+    from atomml.workflows.crystals.equation_of_state import eos
+    from atomml.workflows.crystals.formation_energy import formation
+    from atomml.workflows.crystals.lattice_dynamics import phonons
+    from atomml.workflows.crystals.quasi_harmonic import qha
+    from atomml.workflows.crystals.straining import strain
+    from atomml.workflows.crystals.surfaces import surface
+    from atomml.workflows.datasets.data_import import import_data
+    from atomml.workflows.datasets.data_label import label_data
+    from atomml.workflows.datasets.data_report import report_data
+    from atomml.workflows.datasets.data_split import split_data
+    from atomml.workflows.defects.point_defects import defect
+    from atomml.workflows.defects.site_regression_training import train_site_regressor
+    from atomml.workflows.defects.vacancies import vacancy
+    from atomml.workflows.defects.vacancy_survey import survey_vacancies
+    from atomml.workflows.dynamics.diffusivity import diffusion
+    from atomml.workflows.dynamics.molecular_dynamics import md
+    from atomml.workflows.dynamics.trajectory_analysis import rdf, vdos
+    from atomml.workflows.evaluations.evaluation import evaluate
+    from atomml.workflows.ligands.pose_strain import ligand_strain
+    from atomml.workflows.predicting.comparison import compare
+    from atomml.workflows.predicting.serving import serve
+    from atomml.workflows.predicting.single_point import predict
+    from atomml.workflows.relaxing.relaxation import relax
+    from atomml.workflows.relaxing.relaxation_batched import relax_batched
+    from atomml.workflows.screens.screening import screen
+    from atomml.workflows.trainings.fine_tuning import finetune
+    from atomml.workflows.trainings.training import train
 
 OF_ONE_STRUCTURE = (
     *("predict", "relax", "md", "eos", "elastic", "phonons", "qha", "strain", "surface"),
@@ -78,37 +82,37 @@ __all__ = [
 ]
 
 _HOME = {
-    "compare": "comparison",
-    "defect": "point_defects",
-    "diffusion": "diffusivity",
-    "elastic": "elasticity",
-    "eos": "equation_of_state",
-    "evaluate": "evaluation",
-    "report_data": "data_report",
-    "finetune": "fine_tuning",
-    "formation": "formation_energy",
-    "import_data": "data_import",
-    "label_data": "data_label",
-    "learn": "learning",
-    "ligand_strain": "pose_strain",
-    "split_data": "data_split",
-    "md": "molecular_dynamics",
-    "neb": "nudged_band",
-    "phonons": "lattice_dynamics",
-    "predict": "single_point",
-    "qha": "quasi_harmonic",
-    "rdf": "trajectory_analysis",
-    "relax": "relaxation",
-    "relax_batched": "relaxation_batched",
-    "screen": "screening",
-    "serve": "serving",
-    "survey_vacancies": "vacancy_survey",
-    "strain": "straining",
-    "surface": "surfaces",
-    "train": "training",
-    "train_site_regressor": "site_regression_training",
-    "vacancy": "vacancies",
-    "vdos": "trajectory_analysis",
+    "compare": "predicting.comparison",
+    "defect": "defects.point_defects",
+    "diffusion": "dynamics.diffusivity",
+    "elastic": "crystals.elasticity",
+    "eos": "crystals.equation_of_state",
+    "evaluate": "evaluations.evaluation",
+    "report_data": "datasets.data_report",
+    "finetune": "trainings.fine_tuning",
+    "formation": "crystals.formation_energy",
+    "import_data": "datasets.data_import",
+    "label_data": "datasets.data_label",
+    "learn": "active.learning",
+    "ligand_strain": "ligands.pose_strain",
+    "split_data": "datasets.data_split",
+    "md": "dynamics.molecular_dynamics",
+    "neb": "barriers.nudged_band",
+    "phonons": "crystals.lattice_dynamics",
+    "predict": "predicting.single_point",
+    "qha": "crystals.quasi_harmonic",
+    "rdf": "dynamics.trajectory_analysis",
+    "relax": "relaxing.relaxation",
+    "relax_batched": "relaxing.relaxation_batched",
+    "screen": "screens.screening",
+    "serve": "predicting.serving",
+    "survey_vacancies": "defects.vacancy_survey",
+    "strain": "crystals.straining",
+    "surface": "crystals.surfaces",
+    "train": "trainings.training",
+    "train_site_regressor": "defects.site_regression_training",
+    "vacancy": "defects.vacancies",
+    "vdos": "dynamics.trajectory_analysis",
 }
 
 

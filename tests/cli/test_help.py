@@ -51,7 +51,7 @@ def test_help_of_a_workflow_names_every_option_with_unit_and_default(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     from atomml.config import option_specs
-    from atomml.workflows.relaxation import RelaxOptions
+    from atomml.workflows.relaxing.relaxation import RelaxOptions
 
     assert main(["relax", "--help"]) == 0
     out = " ".join(capsys.readouterr().out.split())

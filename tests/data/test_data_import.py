@@ -26,7 +26,7 @@ from atomml.data.dataset import open_dataset
 from atomml.data.entry import Entry
 from atomml.data.structures import write_structures
 from atomml.errors import FileFormatError, InputError, OptionError, RunFailedError
-from atomml.workflows.data_import import ImportOptions, import_data
+from atomml.workflows.datasets.data_import import ImportOptions, import_data
 
 Frames = Callable[..., list[Atoms]]
 SERIAL = ImportOptions(workers=1)
@@ -312,7 +312,7 @@ def test_forces_under_a_name_that_nobody_expects_are_pointed_out(
 KILLED = """
 import os, pathlib, random, signal, sys, time
 from atomml.data import import_parts
-from atomml.workflows.data_import import ImportOptions, import_data
+from atomml.workflows.datasets.data_import import ImportOptions, import_data
 
 source, target, generator = sys.argv[1], sys.argv[2], random.Random(1)
 for kill in range(100):
@@ -349,7 +349,7 @@ def test_finished_files_are_not_read_again(
     many: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from atomml.data import import_parts
-    from atomml.workflows import data_import
+    from atomml.workflows.datasets import data_import
 
     def fail(*_: object) -> None:
         raise KeyboardInterrupt
@@ -386,7 +386,7 @@ def test_a_report_outlives_no_part(frames: Frames, tmp_path: Path) -> None:
 def test_what_changed_since_is_read_again(
     frames: Frames, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from atomml.workflows import data_import
+    from atomml.workflows.datasets import data_import
 
     def fail(*_: object) -> None:
         raise KeyboardInterrupt

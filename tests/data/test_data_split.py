@@ -24,7 +24,7 @@ from atomml.data.leakage import Leak, find_leaks
 from atomml.data.split import SplitFacts, gather_facts, split_entries
 from atomml.data.store import write_store
 from atomml.errors import InputError, OptionError
-from atomml.workflows.data_split import SplitOptions, split_data
+from atomml.workflows.datasets.data_split import SplitOptions, split_data
 
 Make = Callable[..., list[Entry]]
 THIRDS = (0.6, 0.2, 0.2)

@@ -64,7 +64,7 @@ SHAPE: dict[str, Any] = {
 @pytest.fixture(scope="session")
 def trained(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The checkpoint of a short training."""
-    from atomml.workflows.hamiltonian_training import train_hamiltonian
+    from atomml.workflows.electronic.hamiltonian_training import train_hamiltonian
 
     out = tmp_path_factory.mktemp("trained") / "run"
     train_hamiltonian(store, out=out, model=SHAPE, epochs=25, batch_size=5, seed=1, valid_fraction=0.2)

@@ -19,8 +19,8 @@ from atomml.electronic.reactions import read_reactions
 from atomml.electronic.scf_settings import ScfSettings
 from atomml.errors import FileFormatError, OptionError, StructureError
 from atomml.potentials.xc import closed_form
-from atomml.workflows.dft_energy import dft_energy, dft_optimize
-from atomml.workflows.dft_label import dft_label
+from atomml.workflows.electronic.dft_energy import dft_energy, dft_optimize
+from atomml.workflows.electronic.dft_label import dft_label
 
 pytest.importorskip("pyscf")
 

@@ -18,9 +18,9 @@ from atomml.electronic.reactions import read_reactions
 from atomml.errors import CheckpointError, FileFormatError, OptionError
 from atomml.potentials.xc.files import load_functional, save_functional
 from atomml.potentials.xc.learned import LearnedFunctional
-from atomml.workflows.dft_energy import dft_energy, dft_optimize
-from atomml.workflows.functional_evaluation import evaluate_functional
-from atomml.workflows.functional_training import train_functional
+from atomml.workflows.electronic.dft_energy import dft_energy, dft_optimize
+from atomml.workflows.electronic.functional_evaluation import evaluate_functional
+from atomml.workflows.electronic.functional_training import train_functional
 
 pytest.importorskip("pyscf")
 
@@ -101,7 +101,7 @@ def test_training_lowers_self_consistent_errors_and_resumes_to_the_same_bits(
     reactions: Writer, tmp_path: Path
 ) -> None:
     """On stretched hydrogen, and on distances between; interrupted in the middle, the file is the same."""
-    from atomml.workflows import functional_training
+    from atomml.workflows.electronic import functional_training
 
     train, valid = reactions("train", (0.7, 1.0, 1.6)), reactions("valid", (0.85, 1.3))
     how: dict[str, Any] = {"epochs": 8, "valid_every": 2, "learning_rate": 0.03, "widths": (6,), **FAST}

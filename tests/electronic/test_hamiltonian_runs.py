@@ -27,10 +27,10 @@ from atomml.train.batches import Limits
 from atomml.train.hamiltonian_objective import HamiltonianObjective, HamiltonianSamples
 from atomml.train.processes import Processes
 from atomml.train.step import BatchGroup, Gradients
-from atomml.workflows.hamiltonian_evaluation import evaluate_hamiltonian
-from atomml.workflows.hamiltonian_prediction import predict_hamiltonian
-from atomml.workflows.hamiltonian_scf import scf_hamiltonian
-from atomml.workflows.hamiltonian_training import train_hamiltonian
+from atomml.workflows.electronic.hamiltonian_evaluation import evaluate_hamiltonian
+from atomml.workflows.electronic.hamiltonian_prediction import predict_hamiltonian
+from atomml.workflows.electronic.hamiltonian_scf import scf_hamiltonian
+from atomml.workflows.electronic.hamiltonian_training import train_hamiltonian
 
 pytest.importorskip("pyscf")
 

@@ -13,7 +13,7 @@ from ase.io import read
 from atomml.cli.main import main
 from atomml.electronic.rotation import align
 from atomml.errors import OptionError, StructureError
-from atomml.workflows.hamiltonian_sampling import sample_geometries
+from atomml.workflows.electronic.hamiltonian_sampling import sample_geometries
 
 pytest.importorskip("tblite")
 

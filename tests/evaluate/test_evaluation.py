@@ -18,7 +18,7 @@ from atomml.errors import InputError, RunFailedError
 from atomml.model import Potential
 from atomml.units import GPA
 from atomml.workflows import evaluate
-from atomml.workflows.evaluation import EvaluationResult
+from atomml.workflows.evaluations.evaluation import EvaluationResult
 
 
 def with_labels(entry: Entry, **changes: Any) -> Entry:

@@ -27,7 +27,7 @@ from atomml.manifest import read_manifest
 from atomml.potentials.mace import MACE
 from atomml.registry import seeded_generator
 from atomml.workflows import learn
-from atomml.workflows.learning_choice import farthest
+from atomml.workflows.active.learning_choice import farthest
 
 EMT_NAME = "ase:ase.calculators.emt:EMT"
 FILES = ("rounds.csv", "round-00/model-0/model.safetensors", "round-01/model-1/model.safetensors")

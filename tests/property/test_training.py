@@ -17,10 +17,10 @@ from atomml.cli.main import main
 from atomml.errors import ModelError, OptionError, StructureError
 from atomml.property.card import card_of, card_text
 from atomml.property.ensemble import load_property_model
-from atomml.workflows.property_evaluation import evaluate_property
-from atomml.workflows.property_prediction import predict_property
-from atomml.workflows.property_study import study_property
-from atomml.workflows.property_training import train_property
+from atomml.workflows.properties.property_evaluation import evaluate_property
+from atomml.workflows.properties.property_prediction import predict_property
+from atomml.workflows.properties.property_study import study_property
+from atomml.workflows.properties.property_training import train_property
 
 QUICK: dict[str, Any] = {"epochs": 30, "rounds": 150, "learning_rate": 0.01, "device": "cpu"}
 
@@ -167,8 +167,8 @@ def test_a_killed_training_goes_on_to_the_same_bits(crystals: Path, tmp_path: Pa
         "from labelled_crystals import SHAPE\n"
         "from atomml import checkpoint\n"
         "from atomml.train import resume\n"
-        "import atomml.workflows.property_boosting as boosting, atomml.train.trainer as trainer\n"
-        "from atomml.workflows.property_training import train_property\n"
+        "import atomml.workflows.properties.property_boosting as boosting, atomml.train.trainer as trainer\n"
+        "from atomml.workflows.properties.property_training import train_property\n"
         "counted = []\n"
         "def dying(save):\n"
         "    def call(*a, **k):\n"

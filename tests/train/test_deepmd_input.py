@@ -14,7 +14,7 @@ from ase.build import bulk
 from atomml.cli.main import main
 from atomml.errors import AtomMLError, FileFormatError, OptionError
 from atomml.potentials.lennard_jones import argon
-from atomml.workflows.deepmd_input import read_deepmd_input
+from atomml.workflows.trainings.deepmd_input import read_deepmd_input
 
 REPFLOW = {
     "n_dim": 16,

@@ -30,7 +30,7 @@ from atomml.train.processes import Processes
 from atomml.train.samples import Samples
 from atomml.train.step import BatchGroup, Gradients
 from atomml.train.weights import WeightSchedule
-from atomml.workflows.training_heads import head_weights, split_head
+from atomml.workflows.trainings.training_heads import head_weights, split_head
 
 DPA3_SHAPE: dict[str, Any] = {
     "nlayers": 1,

@@ -16,7 +16,7 @@ from atomml.potentials.dpa3 import DPA3
 from atomml.potentials.mace import MACE, MACEConfig
 from atomml.registry import family_class, load_model
 from atomml.train.scales import scales_of
-from atomml.workflows.training_presets import PRESETS, preset_of, preset_path
+from atomml.workflows.trainings.training_presets import PRESETS, preset_of, preset_path
 
 
 @pytest.mark.parametrize("name", PRESETS)

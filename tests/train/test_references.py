@@ -18,7 +18,7 @@ from atomml.model import Potential
 from atomml.potentials.lennard_jones import argon
 from atomml.train.batches import Limits
 from atomml.train.references import fit_references, is_isolated_atom, isolated_energies
-from atomml.workflows.training_references import shifts_for
+from atomml.workflows.trainings.training_references import shifts_for
 
 LIMITS = Limits(1000, 100_000)
 

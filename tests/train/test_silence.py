@@ -28,9 +28,9 @@ from atomml.train.replay import generate, label_by_model, prototypes
 from atomml.train.samples import Samples
 from atomml.train.survey import check_groups, survey
 from atomml.train.weights import WeightSchedule
-from atomml.workflows.fine_tuning import FineTuneOptions, check_method
-from atomml.workflows.training_settings import loss_of as loss_of_options
-from atomml.workflows.training_settings import parse_weights
+from atomml.workflows.trainings.fine_tuning import FineTuneOptions, check_method
+from atomml.workflows.trainings.training_settings import loss_of as loss_of_options
+from atomml.workflows.trainings.training_settings import parse_weights
 
 
 def loss_of(**weights: float) -> Loss:

@@ -14,7 +14,7 @@ from ase.io import read, write
 from atomml.cli.main import main
 from atomml.data.structures import read_structures
 from atomml.oxidation import oxidation_states
-from atomml.workflows.charge_states import read_states
+from atomml.workflows.dynamics.charge_states import read_states
 
 
 def half_lithiated() -> Atoms:

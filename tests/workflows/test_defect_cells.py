@@ -13,8 +13,8 @@ from ase.neighborlist import neighbor_list
 from ase.spacegroup import crystal
 
 from atomml.data.symmetry import conventional_cell, point_group, unique_sites
-from atomml.workflows.defect_cells import face_distance, supercell, supercell_matrix
-from atomml.workflows.phonon_measurement import repeats_for
+from atomml.workflows.crystals.phonon_measurement import repeats_for
+from atomml.workflows.defects.defect_cells import face_distance, supercell, supercell_matrix
 
 
 def rutile() -> Atoms:

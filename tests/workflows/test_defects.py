@@ -23,7 +23,7 @@ from atomml.cli.main import main
 from atomml.errors import InputError, ModelError, OptionError, StructureError
 from atomml.run import read_events
 from atomml.workflows import defect, vacancy
-from atomml.workflows.defect_measurement import concentration
+from atomml.workflows.defects.defect_measurement import concentration
 
 EPSILON, SIGMA = 0.0104, 3.40
 EMT_MODEL = ["--model", "ase:ase.calculators.emt:EMT"]

@@ -20,8 +20,8 @@ from ase.io import write
 from atomml.cli.main import main
 from atomml.errors import OptionError, StructureError
 from atomml.workflows import diffusion, md
-from atomml.workflows.arrhenius import fit_arrhenius, nernst_einstein
-from atomml.workflows.mean_squared_displacement import estimate, squared_displacement
+from atomml.workflows.dynamics.arrhenius import fit_arrhenius, nernst_einstein
+from atomml.workflows.dynamics.mean_squared_displacement import estimate, squared_displacement
 
 KB = 8.617333262e-5
 SETTINGS: dict[str, Any] = {"fit": (0.1, 0.5), "blocks": 5, "hop": 2.5, "label": "walk"}

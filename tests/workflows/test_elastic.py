@@ -22,7 +22,7 @@ from atomml.data.symmetry import point_group
 from atomml.errors import ModelError, OptionError, StructureError
 from atomml.run import read_events
 from atomml.workflows import elastic
-from atomml.workflows.elastic_tensor import (
+from atomml.workflows.crystals.elastic_tensor import (
     fit_tensor,
     moduli_of,
     needed_patterns,

@@ -21,7 +21,7 @@ from atomml.cli.main import main
 from atomml.errors import InputError, OptionError, RunFailedError, StructureError
 from atomml.run import read_events
 from atomml.workflows import compare, eos
-from atomml.workflows.eos_curve import birch_murnaghan_pressure, fit_eos
+from atomml.workflows.crystals.eos_curve import birch_murnaghan_pressure, fit_eos
 
 # Sums of (nearest distance / distance)^n over the fcc lattice for n = 12 and 6, as in C. Kittel,
 # Introduction to Solid State Physics, chapter 3.

@@ -17,11 +17,11 @@ from atomml.errors import StructureError
 from atomml.report.frames import pack_frames
 from atomml.workflows import predict, relax
 from atomml.workflows.inputs import GivenStructure, given_model
-from atomml.workflows.ligand_chemistry import aligned, angles_of, best_overlay, ligand_of, turned
-from atomml.workflows.ligand_conformers import find_conformers, guessed_hessian
-from atomml.workflows.ligand_pool import boltzmann_mean, expected_lowest
-from atomml.workflows.quasi_newton import QuasiNewton, StiffFirst
-from atomml.workflows.relaxation_batched import relax_batched
+from atomml.workflows.ligands.ligand_chemistry import aligned, angles_of, best_overlay, ligand_of, turned
+from atomml.workflows.ligands.ligand_conformers import find_conformers, guessed_hessian
+from atomml.workflows.ligands.ligand_pool import boltzmann_mean, expected_lowest
+from atomml.workflows.relaxing.quasi_newton import QuasiNewton, StiffFirst
+from atomml.workflows.relaxing.relaxation_batched import relax_batched
 
 
 @pytest.fixture(scope="module")

@@ -22,7 +22,7 @@ from ase.optimize import BFGS
 from atomml.cli.main import main
 from atomml.errors import StructureError
 from atomml.workflows import neb
-from atomml.workflows.band_profile import Profile
+from atomml.workflows.barriers.band_profile import Profile
 
 EMT_MODEL = ["--model", "ase:ase.calculators.emt:EMT"]
 HEIGHT, HALF, BEND, STIFF = 0.4, 1.3, 0.5, 3.0
@@ -129,7 +129,7 @@ def test_a_vacancy_hop_climbs_to_the_saddle_that_symmetry_fixes(hop: tuple[Atoms
     assert found.saddle_image == 3
     assert found.barrier == pytest.approx(found.reverse_barrier, abs=1e-4)
     half = start.copy()
-    from atomml.workflows.band_ends import minimum_image
+    from atomml.workflows.barriers.band_ends import minimum_image
 
     half.positions = start.positions + minimum_image(start, end) / 2
     half.calc = EMT()
@@ -149,7 +149,7 @@ def test_images_go_the_shortest_way_across_the_boundary() -> None:
     cell = [6.0, 6.0, 6.0]
     start = Atoms("ArNe", [[0.5, 1, 1], [3, 3, 3]], cell=cell, pbc=True)
     end = Atoms("ArNe", [[5.5, 1, 1], [3, 3, 3]], cell=cell, pbc=True)
-    from atomml.workflows.band_ends import check_path, read_path
+    from atomml.workflows.barriers.band_ends import check_path, read_path
 
     images = check_path(read_path([start, end]), "refuse")
     assert images[1].positions[0] == pytest.approx([-0.5, 1, 1])
@@ -179,7 +179,7 @@ def test_a_chain_of_atoms_that_push_one_another_along_is_no_swap() -> None:
     line = Atoms("Ar4", [[3.0 * n, 0, 0] for n in range(4)], cell=[30, 9, 9], pbc=True)
     moved = line.copy()
     moved.positions[:, 0] += 3.0
-    from atomml.workflows.band_ends import best_order
+    from atomml.workflows.barriers.band_ends import best_order
 
     assert best_order(line, moved).tolist() == [0, 1, 2, 3]
 

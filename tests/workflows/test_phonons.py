@@ -21,8 +21,8 @@ from atomml.cli.main import main
 from atomml.errors import OptionError, StructureError
 from atomml.run import read_events
 from atomml.workflows import elastic, phonons
-from atomml.workflows.phonon_measurement import repeats_for, thermal_table
-from atomml.workflows.phonon_path import standard_path
+from atomml.workflows.crystals.phonon_measurement import repeats_for, thermal_table
+from atomml.workflows.crystals.phonon_path import standard_path
 
 pytest.importorskip("phonopy")
 
@@ -225,8 +225,8 @@ def test_an_interrupted_run_asks_for_the_rest_alone(here: Path, monkeypatch: pyt
     from atomml import load_model
     from atomml.model import Potential
 
-    monkeypatch.setattr("atomml.workflows.crystal_images._KEEP_EVERY_S", 0.0)
-    monkeypatch.setattr("atomml.workflows.crystal_images._KEPT_TOGETHER", 2)
+    monkeypatch.setattr("atomml.workflows.crystals.crystal_images._KEEP_EVERY_S", 0.0)
+    monkeypatch.setattr("atomml.workflows.crystals.crystal_images._KEPT_TOGETHER", 2)
     model = load_model("lj-argon", dtype="float64", device="cpu")
     left = 1 << 30
     plain = Potential.predict

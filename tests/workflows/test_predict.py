@@ -20,7 +20,7 @@ from atomml.workflows import predict
 DIES = """
 import os, signal, sys
 from atomml.workflows import predict
-from atomml.workflows.prediction_files import PredictionFiles
+from atomml.workflows.predicting.prediction_files import PredictionFiles
 commit = PredictionFiles.commit
 def dying(self, of, **facts):
     if self.done >= int(sys.argv[1]):  # the batch is written, and nothing says so yet

@@ -13,7 +13,7 @@ from ase.build import bulk, make_supercell
 from atomml.errors import InputError, OptionError, RunFailedError
 from atomml.potentials.lennard_jones import LennardJones
 from atomml.workflows import relax
-from atomml.workflows.relaxation_many import relax_many
+from atomml.workflows.relaxing.relaxation_many import relax_many
 
 GPA = 160.21766208  # GPa in eV/Å³
 TIGHT = {"fmax": 1e-5, "smax": 1e-4}

@@ -19,10 +19,10 @@ from atomml.graph import AtomGraph
 from atomml.model import Energies
 from atomml.potentials.lennard_jones import LennardJones, argon
 from atomml.workflows import relax
-from atomml.workflows.relaxation import RelaxResult
-from atomml.workflows.relaxation_batched import relax_batched
-from atomml.workflows.relaxation_coordinates import Coordinates, deform, differentiate
-from atomml.workflows.relaxation_many import relax_many
+from atomml.workflows.relaxing.relaxation import RelaxResult
+from atomml.workflows.relaxing.relaxation_batched import relax_batched
+from atomml.workflows.relaxing.relaxation_coordinates import Coordinates, deform, differentiate
+from atomml.workflows.relaxing.relaxation_many import relax_many
 
 NONE = np.empty(0, dtype=np.intp)
 

@@ -27,7 +27,7 @@ from atomml.manifest import DONE, read_manifest
 from atomml.potentials.lennard_jones import LennardJones
 from atomml.run import read_events
 from atomml.workflows import OF_ONE_STRUCTURE, eos, relax, screen
-from atomml.workflows.screening import ScreenOptions
+from atomml.workflows.screens.screening import ScreenOptions
 
 HERE: dict[str, Any] = {"workers": 0}
 

@@ -20,8 +20,12 @@ from atomml.errors import FileFormatError, InputError, ModelError, StructureErro
 from atomml.model import Potential
 from atomml.potentials.lennard_jones import LennardJones
 from atomml.workflows import survey_vacancies, train_site_regressor
-from atomml.workflows.site_regression_training import SiteRegressionOptions, TrainingSites, out_of_fold
-from atomml.workflows.vacancy_survey_run import LABEL
+from atomml.workflows.defects.site_regression_training import (
+    SiteRegressionOptions,
+    TrainingSites,
+    out_of_fold,
+)
+from atomml.workflows.defects.vacancy_survey_run import LABEL
 
 HERE: dict[str, Any] = {"workers": 0}
 METALS = ("Cu", "Ag", "Au", "Al", "Ni", "Pd", "Pt", "Pb")

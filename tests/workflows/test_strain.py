@@ -18,9 +18,9 @@ from scipy.optimize import minimize_scalar
 from atomml.cli.main import main
 from atomml.errors import ModelError, OptionError
 from atomml.workflows import elastic, strain
-from atomml.workflows.elastic_tensor import rotated, youngs_modulus
-from atomml.workflows.strain_measurement import failure_of
-from atomml.workflows.strained_cell import IDENTITY, StrainedCell, axes_along, gradient_parts
+from atomml.workflows.crystals.elastic_tensor import rotated, youngs_modulus
+from atomml.workflows.crystals.strain_measurement import failure_of
+from atomml.workflows.crystals.strained_cell import IDENTITY, StrainedCell, axes_along, gradient_parts
 
 GPA = 160.21766208
 EPSILON, SIGMA, NEAR, FAR = 0.0104, 3.4, 6.8, 8.5

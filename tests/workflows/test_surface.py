@@ -18,8 +18,8 @@ from ase.neighborlist import neighbor_list
 from atomml.cli.main import main
 from atomml.errors import OptionError
 from atomml.workflows import surface
-from atomml.workflows.slabs import conventional, planes_of, terminations
-from atomml.workflows.surface_measurement import _plane
+from atomml.workflows.crystals.slabs import conventional, planes_of, terminations
+from atomml.workflows.crystals.surface_measurement import _plane
 
 JOULES = 16.02176634
 EPSILON, SIGMA, NEAR, FAR = 0.0104, 3.4, 6.8, 8.5

@@ -17,8 +17,8 @@ from ase.io import write
 from atomml.cli.main import main
 from atomml.errors import FileFormatError, InputError, OptionError, StructureError
 from atomml.workflows import md, rdf, vdos
-from atomml.workflows.trajectories import read_trajectory
-from atomml.workflows.vibrational_spectrum import autocorrelation, spectrum
+from atomml.workflows.dynamics.trajectories import read_trajectory
+from atomml.workflows.dynamics.vibrational_spectrum import autocorrelation, spectrum
 
 
 def gas(n_frames: int, numbers: list[int], length: float, seed: int) -> list[Atoms]:

@@ -15,8 +15,8 @@ from ase.calculators.emt import EMT
 from atomml.cli.main import main
 from atomml.data.symmetry import unique_sites
 from atomml.workflows import vacancy
-from atomml.workflows.defect_cells import supercell
-from atomml.workflows.vacancy_hops import hop_ends, nearest_equivalent
+from atomml.workflows.defects.defect_cells import supercell
+from atomml.workflows.defects.vacancy_hops import hop_ends, nearest_equivalent
 
 
 def cell_of(atoms: Atoms, n: int) -> Atoms:

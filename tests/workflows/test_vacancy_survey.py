@@ -24,7 +24,7 @@ from atomml.errors import InputError, OptionError
 from atomml.manifest import DONE, read_manifest
 from atomml.potentials.lennard_jones import LennardJones
 from atomml.workflows import relax, survey_vacancies, vacancy
-from atomml.workflows.vacancy_survey_run import LABEL
+from atomml.workflows.defects.vacancy_survey_run import LABEL
 
 HERE: dict[str, Any] = {"workers": 0}
 MU = {"Ar": -0.08, "Kr": -0.11}

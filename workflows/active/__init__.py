@@ -1,0 +1,1 @@
+"""Models that learn as they run: uncertainty, choice of frames, labels, rounds."""

@@ -1,0 +1,1 @@
+"""Barriers between two minima, by nudged elastic bands."""

@@ -1,0 +1,1 @@
+"""Properties of a crystal: equations of state, elasticity, phonons, strength, surfaces, formation."""

@@ -1,0 +1,1 @@
+"""Labelled data: imported, reported on, labelled, split."""

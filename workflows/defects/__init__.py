@@ -1,0 +1,1 @@
+"""Point defects: in one crystal by relaxation, on every site of thousands."""

@@ -1,0 +1,1 @@
+"""Density functionals and Hamiltonians: energies, labels, trainings, self-consistent fields."""

@@ -1,0 +1,188 @@
+"""Reference energies of molecules and their free atoms for ``dft train``: ``atomml dft label``."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from atomml.config import build_options
+from atomml.errors import OptionError, RunFailedError
+from atomml.files import write_atomic
+from atomml.options import option
+from atomml.result import Result
+from atomml.workflows.run_record import finish_run, open_with_options
+
+if TYPE_CHECKING:
+    from ase import Atoms
+
+    from atomml.data.entry import Entry
+
+__all__ = ["DFTLabelOptions", "DFTLabelResult", "dft_label", "free_atom"]
+
+
+@dataclass(frozen=True)
+class DFTLabelOptions:
+    """Options of ``dft label``."""
+
+    method: str = option("ccsd(t)/cc-pvdz", "any method of data label: ccsd(t)/BASIS, fci/BASIS ...")
+    charge: int | None = option(None, "total charge of every molecule; else as its file says", unit="e")
+    spin: int | None = option(None, "unpaired electrons of every molecule; else as its file says", minimum=0)
+    workers: int = option(1, "processes", minimum=1)
+
+
+@dataclass(kw_only=True)
+class DFTLabelResult(Result):
+    """What was labelled.
+
+    Attributes:
+        method: The exact method with versions.
+        n_molecules: Molecules with a reaction in the file.
+        n_failed: Molecules that have none: they, or a free atom of theirs, did not converge.
+        output: The file for ``dft train``.
+        rows: A row for each molecule.
+    """
+
+    method: str = ""
+    n_molecules: int = 0
+    n_failed: int = 0
+    output: str = ""
+    rows: list[dict[str, Any]] = field(default_factory=list)
+
+
+def free_atom(symbol: str) -> Atoms:
+    """A neutral atom with the unpaired electrons of its ground state."""
+    from ase import Atoms
+    from ase.data import atomic_numbers, ground_state_magnetic_moments
+
+    atoms = Atoms(symbol)
+    atoms.info = {"charge": 0, "spin": round(float(ground_state_magnetic_moments[atomic_numbers[symbol]]))}
+    return atoms
+
+
+def dft_label(
+    structures: Any,
+    to: str | Path,
+    *,
+    out: str | Path | None = None,
+    resume: bool = False,
+    overwrite: bool = False,
+    **options: Any,
+) -> DFTLabelResult:
+    """Label molecules and their free atoms, and write the energies of atomisation for ``dft train``.
+
+    Args:
+        structures: Files, ``FILE@INDEX``, ``ase.Atoms``, SMILES, or several of these.
+        to: The YAML file to write: energies in Hartree, without vibrations.
+        out: The run folder; None leaves nothing behind.
+        resume: Go on in a folder that was interrupted; what has a label keeps it.
+        overwrite: Replace the file, and what an earlier run left in the folder.
+        **options: Fields of :class:`DFTLabelOptions`.
+
+    Raises:
+        InputError: A molecule or option that is wrong, or a file that is there.
+        RunFailedError: Nothing could be labelled.
+    """
+    from atomml.data.label import engine_of
+    from atomml.workflows.datasets.data_label import label_data
+    from atomml.workflows.inputs import all_structures, with_charge
+
+    started, target = time.perf_counter(), Path(to)
+    if target.suffix not in (".yaml", ".yml"):
+        raise OptionError(f"{to}: write reactions to a file that ends in .yaml.")
+    if target.exists() and not (overwrite or resume):
+        raise OptionError(f"{to} is there: choose another name, or pass --overwrite.")
+    settings = build_options(DFTLabelOptions, options)
+    given = [with_charge(one, settings.charge, settings.spin) for one in all_structures(structures)]
+    symbols = sorted({symbol for one in given for symbol in one.atoms.symbols})
+    molecules = [one.atoms for one in given]
+    names = _names(molecules)
+    for one in given:
+        one.atoms.info = {key: int(one.atoms.info.get(key) or 0) for key in ("charge", "spin")}
+    engine = engine_of(settings.method)
+    for one in given:
+        engine.check(one.atoms, one.label)
+    facts: dict[str, Any] = {"structures": [one.label for one in given], "to": str(to)}
+    with open_with_options(out, "dft label", settings, overwrite=overwrite, resume=resume, **facts) as run:
+        everything = [free_atom(symbol) for symbol in symbols] + molecules
+        labels = run.file("labels") if run.kept else None
+        again = labels is not None and labels.exists()
+        how: dict[str, Any] = {"method": settings.method, "workers": settings.workers}
+        found = label_data(everything, out=labels, resume=again, **how)
+        energies = _energies(everything, found.entries)
+        atoms = dict(zip(symbols, energies, strict=False))
+        result = DFTLabelResult(method=found.method, output=str(target))
+        result.folder = run.path if run.kept else None
+        result.rows = _rows(names, molecules, energies[len(symbols) :], atoms)
+        write_atomic(target, _document(result, names, molecules, symbols))
+        for row in result.rows:
+            if row["binding_Eh"] is None:
+                run.warn(f"{row['molecule']}: it or an atom of it has no energy; it stands in no reaction.")
+        result.converged = not result.n_failed
+        inputs = [one.record() for one in given]
+        finish_run(run, result, model=None, inputs=inputs, seconds=time.perf_counter() - started)
+    return result
+
+
+def _names(molecules: Sequence[Atoms]) -> list[str]:
+    """Formula and, where it comes more than once, its number."""
+    formulas = [str(atoms.get_chemical_formula()) for atoms in molecules]
+    seen: dict[str, int] = {}
+    found = []
+    for formula in formulas:
+        seen[formula] = seen.get(formula, 0) + 1
+        found.append(formula if formulas.count(formula) == 1 else f"{formula} {seen[formula]}")
+    return found
+
+
+def _energies(everything: Sequence[Atoms], entries: Sequence[Entry]) -> list[float | None]:
+    """Hartree of each structure; None where it has no label."""
+    from ase.units import Hartree
+
+    from atomml.data.label import structure_digest
+
+    known = {structure_digest(entry.atoms): entry.labels.energy for entry in entries}
+    found = [known.get(structure_digest(atoms)) for atoms in everything]
+    return [None if energy is None else float(energy) / Hartree for energy in found]
+
+
+def _rows(
+    names: Sequence[str], molecules: Sequence[Atoms], energies: Sequence[float | None], atoms: dict[str, Any]
+) -> list[dict[str, Any]]:
+    rows = []
+    for name, molecule, energy in zip(names, molecules, energies, strict=True):
+        parts = [atoms[symbol] for symbol in molecule.symbols]
+        whole = energy is not None and None not in parts
+        bound = energy - sum(parts) if whole and energy is not None else None
+        rows.append({"molecule": name, "energy_Eh": energy, "binding_Eh": bound})
+    return rows
+
+
+def _document(
+    result: DFTLabelResult, names: Sequence[str], molecules: Sequence[Atoms], symbols: Sequence[str]
+) -> str:
+    """The YAML file; counts what stands in it."""
+    import yaml
+
+    every = [(f"{symbol} atom", free_atom(symbol)) for symbol in symbols]
+    every += list(zip(names, molecules, strict=True))
+    species = {name: _species(atoms) for name, atoms in every}
+    reactions = []
+    for row, molecule in zip(result.rows, molecules, strict=True):
+        if row["binding_Eh"] is None:
+            continue
+        counts = molecule.symbols.formula.count()
+        parts = {row["molecule"]: 1} | {f"{symbol} atom": -n for symbol, n in counts.items()}
+        reactions.append({"name": row["molecule"], "species": parts, "energy": row["binding_Eh"]})
+    result.n_molecules, result.n_failed = len(reactions), len(molecules) - len(reactions)
+    if not reactions:
+        raise RunFailedError("No molecule has an energy beside those of its atoms: see the warnings.")
+    tree = {"unit": "Eh", "bound": "De", "method": result.method, "species": species, "reactions": reactions}
+    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+
+
+def _species(atoms: Atoms) -> dict[str, Any]:
+    places = [[s, *(float(x) for x in p)] for s, p in zip(atoms.symbols, atoms.positions, strict=True)]
+    return {"atoms": places, "charge": int(atoms.info["charge"]), "spin": int(atoms.info["spin"])}

@@ -1,0 +1,1 @@
+"""Strain of bound ligands: chemistry, conformers, minima, libraries."""

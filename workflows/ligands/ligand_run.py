@@ -1,0 +1,268 @@
+"""How ``ligand-strain`` runs: records into ligands, ligands to workers by a manifest, answers into rows."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Executor
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from atomml.config import as_config
+from atomml.data.force_fields import rdkit_chem
+from atomml.data.ligands import SUFFIXES, Pose, read_poses
+from atomml.errors import AtomMLError
+from atomml.jobs import Item, Outcome, run_jobs
+from atomml.manifest import Manifest, digest_of
+from atomml.run import RunFolder, plain
+from atomml.worker_pool import WorkerPool, available_cpus
+from atomml.workflows.inputs import GivenModel, expand_sources, input_record
+from atomml.workflows.ligands.ligand_chemistry import PreparedPose, prepare_pose
+from atomml.workflows.ligands.ligand_work import LigandOrder, LigandTask, PoseOrder, work
+from atomml.workflows.ligands.pose_strain import LigandStrainOptions, LigandStrainResult, threshold_for
+from atomml.workflows.run_record import finish_run
+from atomml.workflows.screens.screening_run import Clock, Here
+
+__all__ = ["LigandRun", "Record", "plan", "records_of", "sources_of_poses", "work_each"]
+
+MANIFEST = "manifest.sqlite"
+_ELSEWHERE = ("workers", "batch", "retry_failed", "executor", "threshold", "template", "tolerance")
+_SHOWN_WARNINGS = 20
+
+
+@dataclass
+class Record:
+    """A pose on its way from a file to a row.
+
+    Attributes:
+        pose: As it was read.
+        prepared: With hydrogens, and the ligand that it is of; None where that failed.
+        error: Why there is no strain.
+        found: What a worker answered of it.
+    """
+
+    pose: Pose
+    prepared: PreparedPose | None = None
+    error: str | None = None
+    found: dict[str, Any] | None = None
+
+    @property
+    def label(self) -> str:
+        """For messages."""
+        return f"{self.pose.source}, record {self.pose.index} ({self.pose.name})"
+
+
+def sources_of_poses(poses: Any) -> list[Any]:
+    """Files as text, patterns and folders expanded (of a folder, the files of poses); molecules as they are.
+
+    Raises:
+        FileFormatError: A pattern or folder without files.
+    """
+    single = isinstance(poses, str | Path | rdkit_chem().Mol)
+    sources: list[Any] = []
+    molecules: list[Any] = []
+    for entry in [poses] if single else poses:
+        if isinstance(entry, str | Path):
+            files = expand_sources([entry])
+            sources += [f for f in files if not Path(entry).is_dir() or f.lower().endswith(SUFFIXES)]
+        else:
+            molecules.append(entry)
+    return [*dict.fromkeys(sources), *([molecules] if molecules else [])]
+
+
+def records_of(source: Any, template: str | None) -> Iterator[Record]:
+    """The records of a source, read and prepared; what is wrong with one is its own error.
+
+    Raises:
+        InputError: The source cannot be read at all.
+    """
+    for pose in read_poses(source, template):
+        record = Record(pose, error=pose.error)
+        if pose.molecule is not None:
+            try:
+                record.prepared = prepare_pose(pose.molecule)
+            except (AtomMLError, ValueError, RuntimeError) as error:
+                record.error = " ".join(str(error).split())
+        yield record
+
+
+@dataclass
+class LigandRun:
+    """One run, from its records to its files.
+
+    Attributes:
+        run: Its folder.
+        sources: Files as text, or a list of molecules.
+        model: The model.
+        named: Whether a worker can load the model by its name.
+        options: Of the run.
+        dtype: Precision of the model.
+        device: Device of the model.
+        seed: Of the conformer search.
+        threads: CPU threads of a worker.
+        pool: An executor from outside.
+    """
+
+    run: RunFolder
+    sources: list[Any]
+    model: GivenModel
+    named: bool
+    options: LigandStrainOptions
+    dtype: str
+    device: str
+    seed: int
+    threads: int | None = None
+    pool: Executor | None = None
+
+    def go(self, started: float) -> LigandStrainResult:
+        """Read, do what an earlier run left, write every file."""
+        from atomml.workflows.ligands.ligand_files import result_of, write_files
+
+        records = list(self._records())
+        ligands = self._ligands(records)
+        with Manifest(self.run.file(MANIFEST), "ligand-strain") as manifest:
+            self._compute(manifest, ligands)
+        threshold = threshold_for(self.options.threshold, self.model)
+        result = result_of(records, len(ligands), threshold)
+        result.folder = self.run.path if self.run.kept else None
+        write_files(self.run, result)
+        self._warn(records, result)
+        files = [source for source in self.sources if isinstance(source, str)]
+        inputs = [input_record(Path(name)) for name in files] or [input_record(None)]
+        seconds = time.perf_counter() - started
+        model = self.model.record() | ({"threshold_kcal_per_mol": threshold} if threshold is not None else {})
+        finish_run(self.run, result, model=model, inputs=inputs, seconds=seconds)
+        return result
+
+    def _records(self) -> Iterator[Record]:
+        """Every record of every source; what is wrong with one is its own error."""
+        for source in self.sources:
+            yield from records_of(source, self.options.template)
+
+    def _ligands(self, records: Sequence[Record]) -> dict[str, list[Record]]:
+        """Records by ligand, in the order in which ligands first occur."""
+        found: dict[str, list[Record]] = {}
+        for record in records:
+            if record.prepared is not None:
+                found.setdefault(record.prepared.ligand, []).append(record)
+        return found
+
+    def _compute(self, manifest: Manifest, ligands: Mapping[str, list[Record]]) -> None:
+        by_name = self.pool is not None or self._workers(len(ligands)) > 0
+        model: str | GivenModel = self.model.source if by_name else self.model
+        task = LigandTask(self.options, model, dict(self.model.settings), self.dtype, self.device, self.seed)
+        items = (_item(smiles, records, task) for smiles, records in ligands.items())
+        clock = Clock(len(ligands))
+        with self._executor(len(ligands)) as executor:
+            for outcome in run_jobs(
+                items,
+                work_each,
+                manifest,
+                context=self._context(),
+                executor=executor,
+                redo_failed=self.options.retry_failed,
+                group=self._group(len(ligands)),
+            ):
+                _take(outcome, ligands[outcome.id])
+                clock.tell(self.run, outcome)
+
+    def _context(self) -> str:
+        """What a result depends on beside the poses."""
+        record = self.model.record()
+        kept = {key: record.get(key) for key in ("name", "sha256", "calculator", "dtype")}
+        options = {key: value for key, value in as_config(self.options).items() if key not in _ELSEWHERE}
+        return json.dumps(plain([options, kept, self.seed]), sort_keys=True)
+
+    def _workers(self, count: int) -> int:
+        """Processes; none where there is one ligand, or a model that has no name to load it by."""
+        if self.options.workers is not None:
+            return self.options.workers
+        if not self.named or count < 2:
+            return 0
+        potential = self.model.potential
+        on_gpu = potential is not None and potential.device.type != "cpu"
+        return min(count, 1 if on_gpu else available_cpus())
+
+    def _group(self, count: int) -> int:
+        workers = self._workers(count)
+        return max(1, min(self.options.batch, -(-count // (2 * max(1, workers)))))
+
+    def _executor(self, count: int) -> AbstractContextManager[Executor]:
+        if self.pool is not None:
+            return nullcontext(self.pool)
+        workers = self._workers(count)
+        if workers == 0:
+            return Here()
+        if self.options.executor == "parsl":
+            from atomml.workflows.screens.parsl_executor import parsl_executor
+
+            return parsl_executor(workers, self.threads or 1)
+        return WorkerPool(workers, threads=self.threads or 1)
+
+    def _warn(self, records: Sequence[Record], result: LigandStrainResult) -> None:
+        failed = [record for record in records if record.error is not None]
+        for record in failed[:_SHOWN_WARNINGS]:
+            self.run.warn(f"{record.label}: {record.error}")
+        if len(failed) > _SHOWN_WARNINGS:
+            self.run.warn(f"{len(failed)} poses have no strain; their rows in results.csv say why.")
+        unfinished = sum(row.get("converged") is False for row in result.rows)
+        if unfinished:
+            self.run.warn(f"{unfinished} poses are not converged in {self.options.steps} steps: add some.")
+        if result.n_flagged:
+            self.run.warn(
+                f"{result.n_flagged} poses have left their basin or have a search that is not converged: see "
+                "the columns left_basin, search_converged and note."
+            )
+
+
+def work_each(orders: Sequence[LigandOrder]) -> list[tuple[dict[str, Any] | None, str | None]]:
+    """:func:`atomml.workflows.ligands.ligand_work.work`, without the progress of each relaxation."""
+    from atomml.run import listening
+
+    with listening(None):
+        return work(orders)
+
+
+def _item(smiles: str, records: Sequence[Record], task: LigandTask) -> Item:
+    poses = []
+    parts: list[bytes | str] = [smiles]
+    for record in records:
+        assert record.prepared is not None
+        poses.append(PoseOrder(record.label, record.prepared.positions, record.prepared.places))
+        parts += [np.ascontiguousarray(record.prepared.positions).tobytes(), str(record.prepared.places)]
+    return Item(smiles, LigandOrder(task, smiles, tuple(poses)), digest_of(*parts))
+
+
+def _take(outcome: Outcome, records: Sequence[Record]) -> None:
+    """The answer of a ligand, to its records."""
+    for place, record in enumerate(records):
+        found = outcome.result["poses"][place] if outcome.result is not None else {"error": outcome.error}
+        record.error = found.get("error")
+        record.found = None if record.error is not None else found
+
+
+def plan(poses: Any, options: LigandStrainOptions) -> list[str]:
+    """What a run would do, in sentences; every record is read.
+
+    Raises:
+        InputError: As the run itself would.
+    """
+    from atomml.workflows.ligands.ligand_chemistry import ligand_of
+    from atomml.workflows.ligands.ligand_conformers import number_of_conformers
+
+    good: dict[str, int] = {}
+    bad = []
+    for source in sources_of_poses(poses):
+        for record in records_of(source, options.template):
+            if record.prepared is None:
+                bad.append(f"{record.label}: {record.error}")
+            else:
+                good[record.prepared.ligand] = good.get(record.prepared.ligand, 0) + 1
+    conformers = sum(options.conformers or number_of_conformers(ligand_of(smiles)) for smiles in good)
+    head = f"{sum(good.values())} poses of {len(good)} ligands, {conformers} conformers to embed and minimise"
+    return [head, *(f"without a strain: {one}" for one in bad[:_SHOWN_WARNINGS])]

@@ -1,0 +1,1 @@
+"""Models that predict properties: trainings, studies, predictions, errors."""

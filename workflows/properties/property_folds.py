@@ -1,0 +1,320 @@
+"""The folds of a study: each fitted once with all families, judged family by family and combined."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from atomml.checkpoint import load_state, save_state
+from atomml.files import write_table
+from atomml.property.conformal import calibrate, calibrate_classes, coverage_interval
+from atomml.property.domain import duplicates_within
+from atomml.property.ensemble import Answers, PropertyEnsemble
+from atomml.property.folds import grouped_folds, prototype_of, random_folds
+from atomml.property.importance import importance_rows
+from atomml.property.judgement import inside
+from atomml.property.scores import class_scores, number_scores
+from atomml.property.targets import Target
+from atomml.workflows.properties.property_fitting import EnsembleFit, InputStore, deal
+
+if TYPE_CHECKING:
+    from atomml.run import RunFolder
+    from atomml.workflows.properties.property_data import LabelledSet
+    from atomml.workflows.properties.property_study import PropertyStudyOptions, PropertyStudyResult
+
+__all__ = ["Study"]
+
+Floats = NDArray[np.float64]
+
+COMBINED = "combined"
+_LEAST = 20  # structures of a prototype that gets a row of its own
+
+
+@dataclass
+class _Found:
+    """What the folds of a scheme say of every structure, by model and target.
+
+    Attributes:
+        learned: ``(n,)`` or ``(n, n_classes)`` by model and target.
+        held: ``(n,)`` 1 where the interval held the label, 0 where it did not, NaN where there was none.
+        weights: By target the weight of each family, a row for each fold.
+        calibrated: Calibration structures of all folds, by target.
+    """
+
+    learned: dict[tuple[str, int], Floats]
+    held: dict[tuple[str, int], Floats]
+    weights: dict[int, list[Floats]]
+    calibrated: dict[int, int]
+
+
+class Study:
+    """A study in its run folder.
+
+    Args:
+        run: The folder.
+        options: The options.
+        targets: What is learned.
+        data: All structures.
+        shape: Hyperparameters by family.
+        started: ``time.perf_counter()`` when the command began.
+    """
+
+    def __init__(
+        self,
+        run: RunFolder,
+        options: PropertyStudyOptions,
+        targets: list[Target],
+        data: LabelledSet,
+        shape: Mapping[str, Mapping[str, Any]],
+        started: float,
+    ) -> None:
+        self.run, self.options, self.targets, self.data = run, options, targets, data
+        self.shape, self.started = shape, started
+        self.inputs = InputStore(run.event, run.path)
+        self.prototypes = [prototype_of(atoms) for atoms in data.atoms]
+        self.models = [*options.family, *([COMBINED] if len(options.family) > 1 else [])]
+        self._describer: Any = None
+
+    def go(self) -> PropertyStudyResult:
+        """Every fold of every scheme, then the tables."""
+        from atomml.workflows.properties.property_study import PropertyStudyResult
+
+        result = PropertyStudyResult(
+            n_structures=len(self.data),
+            n_prototypes=len(set(self.prototypes)),
+            n_duplicates=len(duplicates_within(self.data.atoms, self.data.ids)),
+            folder=self.run.path,
+        )
+        parity: list[dict[str, Any]] = []
+        for scheme in self.options.schemes:
+            found = self._scheme(scheme)
+            result.table[scheme] = self._scores(found)
+            result.weights[scheme] = self._weights(found)
+            parity += self._parity(scheme, found)
+            if scheme == "prototype":
+                self._write_prototypes(found)
+            write_table(self.run.file("parity.csv"), parity, list(parity[0]))
+            rows = comparison_rows(result.table)
+            write_table(self.run.file("comparison.csv"), rows, list(rows[0]))
+        self._write_importances()
+        return result
+
+    def _folds(self, scheme: str) -> list[NDArray[np.int64]]:
+        n, options = len(self.data), self.options
+        if scheme == "random":
+            return random_folds(n, options.folds, options.seed)
+        return [fold for fold in grouped_folds(self.prototypes, options.folds, options.seed) if len(fold)]
+
+    def _scheme(self, scheme: str) -> _Found:
+        n = len(self.data)
+        found = _Found(
+            {}, {}, {k: [] for k in range(len(self.targets))}, dict.fromkeys(range(len(self.targets)), 0)
+        )
+        for model in self.models:
+            for k, target in enumerate(self.targets):
+                shape = (n, target.width) if target.classes else (n,)
+                found.learned[model, k] = np.full(shape, np.nan)
+                found.held[model, k] = np.full(n, np.nan)
+        for number, test in enumerate(self._folds(scheme)):
+            arrays, facts = self._fold(scheme, number, test)
+            for (model, k), values in found.learned.items():
+                values[test] = arrays[f"learned.{model}.{k}"]
+                found.held[model, k][test] = arrays[f"held.{model}.{k}"]
+            for k in range(len(self.targets)):
+                found.weights[k].append(arrays[f"weights.{k}"])
+                found.calibrated[k] += facts["calibrated"][k]
+        return found
+
+    def _fold(
+        self, scheme: str, number: int, test: NDArray[np.int64]
+    ) -> tuple[dict[str, Floats], dict[str, Any]]:
+        """Answers of one fold: fitted now, or kept from before."""
+        folder = self.run.file(f"{scheme}-{number}")
+        kept = folder / "answers.safetensors"
+        if kept.exists():
+            state = load_state(kept)
+            return state.arrays, state.header
+        folder.mkdir(exist_ok=True)
+        began = time.perf_counter()
+        fit, ensemble = self._fitted(folder, test)
+        arrays, calibrated = self._answers(fit, ensemble, self.data.subset(test))
+        important = importance_rows(ensemble)
+        if important:
+            write_table(folder / "importances.csv", important, list(important[0]))
+        facts = {"calibrated": calibrated, "test": len(test)}
+        save_state(kept, arrays, facts)
+        seconds = time.perf_counter() - began
+        self.run.event("fold", scheme=scheme, number=number, structures=len(test), seconds=seconds)
+        return arrays, facts
+
+    def _fitted(self, folder: Any, test: NDArray[np.int64]) -> tuple[EnsembleFit, PropertyEnsemble]:
+        from atomml.train.processes import Processes
+        from atomml.train.trainer import Hooks
+
+        o = self.options
+        rest = self.data.subset(np.setdiff1d(np.arange(len(self.data)), test))
+        parts = deal(rest, None, o.valid_fraction, o.calibration_fraction, o.seed)
+        labels = parts.train.encoded(self.targets)
+        targets = [target.fitted(labels[:, k]) for k, target in enumerate(self.targets)]
+        digests = {name: getattr(parts, name).digest(targets) for name, n in parts.sizes.items() if n}
+        fit = EnsembleFit(
+            o,
+            targets,
+            parts,
+            self.shape,
+            folder,
+            Processes(o.device, o.precision),
+            Hooks(self.run.event, self.run.warn, lambda: time.perf_counter() - self.started),
+            self.inputs,
+            {"method": "fresh", "data": digests},
+            describer=self._describer,
+        )
+        ensemble = fit.run("study", resume=self.run.resumed)
+        self._describer = fit.describer
+        return fit, ensemble
+
+    def _answers(
+        self, fit: EnsembleFit, ensemble: PropertyEnsemble, test: LabelledSet
+    ) -> tuple[dict[str, Floats], list[int]]:
+        """By model and target: answers for the test structures and whether intervals held."""
+        answers = fit.answers(ensemble, test)
+        labels = test.encoded(fit.targets)
+        held_out = fit.parts.calibration
+        calibration = fit.answers(ensemble, held_out) if len(held_out) else None
+        own = held_out.encoded(fit.targets)
+        arrays: dict[str, Floats] = {}
+        each = self.options.ensemble
+        for k, target in enumerate(fit.targets):
+            rows = np.array([row[k] for row in ensemble.weights])
+            arrays[f"weights.{k}"] = rows.reshape(-1, each).sum(axis=1)
+            for place, model in enumerate(self.models):
+                members = slice(None) if model == COMBINED else slice(place * each, (place + 1) * each)
+                share = rows if model == COMBINED else np.full(each, 1.0 / each)
+                learned, spread = _mean(answers, k, members, share)
+                arrays[f"learned.{model}.{k}"] = learned
+                held = np.full(len(test), np.nan)
+                if calibration is not None:
+                    seen, seen_spread = _mean(calibration, k, members, share)
+                    if target.classes:
+                        one = calibrate_classes(seen, own[:, k])
+                    else:
+                        one = calibrate(own[:, k] - seen, seen_spread)
+                    known = np.isfinite(labels[:, k])
+                    held[known] = inside(target, one, learned, spread, labels[:, k])[known]
+                arrays[f"held.{model}.{k}"] = held
+        return arrays, np.isfinite(own).sum(axis=0).tolist()
+
+    def _scores(self, found: _Found) -> dict[str, dict[str, Any]]:
+        """By model and target's key."""
+        labels = self.data.encoded(self.targets)
+        table: dict[str, dict[str, Any]] = {model: {} for model in self.models}
+        n = self.options.resamples
+        for (model, k), learned in found.learned.items():
+            target = self.targets[k]
+            judge: Any = class_scores if target.classes else number_scores
+            scores = judge(labels[:, k], learned, resamples=n)
+            held = found.held[model, k]
+            known = np.isfinite(held)
+            if known.any():
+                inside_, count = int(held[known].sum()), int(known.sum())
+                ends = coverage_interval(inside_, count, found.calibrated[k])
+                scores["coverage"] = [inside_ / count, *ends]
+            table[model][target.key] = scores
+        return table
+
+    def _weights(self, found: _Found) -> dict[str, dict[str, float]]:
+        return {
+            target.key: dict(
+                zip(self.options.family, np.mean(found.weights[k], axis=0).tolist(), strict=True)
+            )
+            for k, target in enumerate(self.targets)
+        }
+
+    def _parity(self, scheme: str, found: _Found) -> list[dict[str, Any]]:
+        labels = self.data.encoded(self.targets)
+        rows = []
+        for (model, k), learned in found.learned.items():
+            target = self.targets[k]
+            for i in np.flatnonzero(np.isfinite(labels[:, k])):
+                value = int(learned[i].argmax()) if target.classes else float(learned[i])
+                rows.append(
+                    {
+                        "scheme": scheme,
+                        "model": model,
+                        "target": target.key,
+                        "id": self.data.ids[i],
+                        "prototype": self.prototypes[i],
+                        "label": float(labels[i, k]),
+                        "prediction": value,
+                    }
+                )
+        return rows
+
+    def _write_prototypes(self, found: _Found) -> None:
+        """Errors of each frequent prototype by models that saw none of it."""
+        labels = self.data.encoded(self.targets)
+        groups = np.asarray(self.prototypes)
+        names, counts = np.unique(groups, return_counts=True)
+        rows = []
+        for name in names[np.argsort(-counts, kind="stable")]:
+            mine = groups == name
+            if mine.sum() < _LEAST:
+                continue
+            row: dict[str, Any] = {"prototype": str(name), "structures": int(mine.sum())}
+            for (model, k), learned in found.learned.items():
+                if not self.targets[k].classes:
+                    off = np.abs(learned[mine] - labels[mine, k])
+                    row[f"{model}_{self.targets[k].key}_mae"] = float(np.nanmean(off))
+            rows.append(row)
+        if rows:
+            write_table(self.run.file("prototypes.csv"), rows, list(rows[0]))
+
+    def _write_importances(self) -> None:
+        """Mean over the random folds (or the only scheme's)."""
+        import csv
+
+        total: dict[tuple[str, str], float] = {}
+        files = sorted(self.run.path.glob(f"{self.options.schemes[0]}-*/importances.csv"))
+        for path in files:
+            with path.open(encoding="utf-8", newline="") as stream:
+                for row in csv.DictReader(stream):
+                    key = row["target"], row["descriptor"]
+                    total[key] = total.get(key, 0.0) + float(row["share_of_gain"]) / len(files)
+        rows = [
+            {"target": target.key, "descriptor": name, "share_of_gain": share}
+            for target in self.targets
+            for (key, name), share in sorted(total.items(), key=lambda item: -item[1])
+            if key == target.key
+        ]
+        if rows:
+            write_table(self.run.file("importances.csv"), rows, list(rows[0]))
+
+
+def _mean(answers: Answers, k: int, members: slice, share: Floats) -> tuple[Floats, Floats]:
+    """Weighted mean and spread of some members, of a target."""
+    values = answers.members[k][members]
+    mean = np.tensordot(share, values, axes=1)
+    off = np.sqrt(np.maximum(np.tensordot(share, (values - mean) ** 2, axes=1), 0.0))
+    return mean, off if off.ndim == 1 else off.max(axis=1)
+
+
+def comparison_rows(table: Mapping[str, Mapping[str, Mapping[str, Any]]]) -> list[dict[str, Any]]:
+    """Rows of ``comparison.csv``: a number with the ends of its 95% interval in three columns."""
+    columns = ("r2", "mae", "rmse", "accuracy", "balanced_accuracy", "coverage")
+    rows = []
+    for scheme, models in table.items():
+        for model, targets in models.items():
+            for target, scores in targets.items():
+                row: dict[str, Any] = {"scheme": scheme, "target": target, "model": model, "n": scores["n"]}
+                for name in columns:
+                    value = scores.get(name) or [None, None, None]
+                    row |= dict(zip((name, f"{name}_low", f"{name}_high"), value, strict=True))
+                rows.append(row)
+    used = [name for name in rows[0] if any(row[name] is not None for row in rows)]
+    order = sorted(range(len(rows)), key=lambda i: (rows[i]["scheme"] != "random", rows[i]["target"], i))
+    return [{name: rows[i][name] for name in used} for i in order]

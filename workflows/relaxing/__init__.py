@@ -1,0 +1,1 @@
+"""Structures brought to a minimum: one, several with a folder each, thousands in batches."""

@@ -1,0 +1,1 @@
+"""One workflow on thousands of structures, by workers, whole after any kill."""

@@ -1,0 +1,1 @@
+"""Training and fine-tuning of potentials, and what every training has in common."""

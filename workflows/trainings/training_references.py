@@ -1,0 +1,207 @@
+"""Reference energies and replayed structures of a training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+
+from atomml.errors import FileFormatError, OptionError
+from atomml.files import write_atomic
+
+if TYPE_CHECKING:
+    from atomml.data.dataset import Dataset, ListDataset
+    from atomml.model import Potential
+    from atomml.train.batches import Limits
+    from atomml.train.losses import Loss
+    from atomml.train.trainer import Replay
+    from atomml.workflows.trainings.fine_tuning import FineTuneOptions
+
+__all__ = ["Replayed", "read_shifts", "replay_of", "shifts_for", "write_shifts"]
+
+
+@dataclass(frozen=True)
+class Replayed:
+    """What is shown against forgetting.
+
+    Attributes:
+        replay: As the trainer takes it.
+        dataset: The same as entries.
+        before: Structures with the answers of the model before the training, to measure the drift on.
+        held_back: Whether these are not shown.
+    """
+
+    replay: Replay
+    dataset: Dataset
+    before: ListDataset
+    held_back: bool
+
+
+class Reporter(Protocol):
+    """What a run folder says things to."""
+
+    def event(self, kind: str, **data: object) -> None:
+        """Write it down."""
+
+    def warn(self, message: str) -> None:
+        """Warn of it."""
+
+
+def read_shifts(file: Path) -> dict[str, dict[int, float]] | None:
+    """What an earlier part of the run added to reference energies; None if unknown.
+
+    Returns:
+        eV by head and atomic number; the head is "" where data name none.
+
+    Raises:
+        FileFormatError: The file is damaged.
+    """
+    if not file.exists():
+        return None
+    try:
+        kept = json.loads(file.read_text())["shifts_eV"]
+        return {head: {int(z): float(e) for z, e in shifts.items()} for head, shifts in kept.items()}
+    except (ValueError, KeyError, AttributeError) as error:
+        raise FileFormatError(f"{file}: damaged; start again with --overwrite.") from error
+
+
+def write_shifts(file: Path, shifts: dict[str, dict[int, float]]) -> None:
+    """Keep what was added, exactly."""
+    write_atomic(file, json.dumps({"shifts_eV": shifts}) + "\n")
+
+
+def shifts_for(
+    how: str, model: Potential, train: Dataset, limits: Limits, folder: Reporter
+) -> dict[str, dict[int, float]]:
+    """What to add to the reference energy of each element, eV by head and atomic number.
+
+    ``refit``: the constants per element that bring the model's energies closest to the labels;
+    ``least-squares``: the same with the model's interaction energies left out, as fresh weights know
+    nothing; ``isolated``: so that the model gives isolated atoms their labels; ``keep``: nothing.
+
+    Raises:
+        OptionError: No isolated atom of an element, or a model without reference energies.
+    """
+    if how == "keep":
+        folder.event("references", message="Reference energies are kept as they are.")
+        return {}
+    rows: dict[str, list[int]] = {}
+    for i, entry in enumerate(train):
+        rows.setdefault(entry.head, []).append(i)
+    found = {}
+    for head, own in rows.items():
+        with model.answering_by(head):
+            found[head] = _shifts_of(
+                how, model, train.subset(own) if len(rows) > 1 else train, limits, folder
+            )
+    return found
+
+
+def _shifts_of(
+    how: str, model: Potential, train: Dataset, limits: Limits, folder: Reporter
+) -> dict[int, float]:
+    """The shifts of the head that answers, by the structures that belong to it."""
+    from ase.data import chemical_symbols
+
+    from atomml.train.references import fit_references, isolated_energies
+
+    if model.references() is None:
+        if how == "isolated":
+            raise OptionError(f"{model.info.name} has no reference energies to set: take --references keep.")
+        folder.warn(f"{model.info.name} has no reference energies of elements: nothing is refitted.")
+        return {}
+    entries = [entry for entry in train if entry.labels.energy is not None]
+    of = f" of {train[0].head}" if train[0].head else ""
+    if how == "isolated":
+        elements = {int(z) for e in train for z in e.atoms.numbers}
+        shifts = _isolated(model, isolated_energies(entries), elements)
+        told = ", ".join(f"{chemical_symbols[z]} {e:+.4f}" for z, e in shifts.items())
+        folder.event("references", message=f"Reference energies{of} from isolated atoms: {told} eV/atom.")
+        return shifts
+    if not entries:
+        folder.warn(f"No structure{of} has an energy: reference energies{of} stay as they are.")
+        return {}
+    labels = np.array([entry.labels.energy for entry in entries])
+    before = np.zeros(len(entries)) if how == "least-squares" else _energies(model, train, limits)
+    fit = fit_references([entry.atoms.numbers for entry in entries], labels - before)
+    folder.event("references", message=f"Reference energies{of}: {fit.sentence()}.")
+    if not fit.unique:
+        folder.warn(f"Reference energies{of} are not unique: {fit.sentence()}.")
+    return fit.energies
+
+
+def _energies(model: Potential, train: Dataset, limits: Limits) -> np.ndarray:
+    """The model's energy of each structure that is labelled with one, ``(n_labelled,)`` eV."""
+    from atomml.train.samples import Samples, join
+
+    samples = Samples(train, model, max_bytes=0.0)
+    chosen = [i for i, entry in enumerate(train) if entry.labels.energy is not None]
+    at_once = max(1, limits.max_atoms // int(samples.n_atoms.max()))
+    parts = []
+    for start in range(0, len(chosen), at_once):
+        graph, _ = join([samples[i] for i in chosen[start : start + at_once]], model.device)
+        parts.append(model.predict(graph, forces=False, stress=False).energy.cpu().numpy())
+    return np.concatenate(parts)
+
+
+def _isolated(model: Potential, energies: dict[int, float], elements: Collection[int]) -> dict[int, float]:
+    from ase import Atoms
+    from ase.data import chemical_symbols
+
+    from atomml.graph import GraphBuilder
+
+    missing = [chemical_symbols[z] for z in sorted(elements) if z not in energies]
+    if missing:
+        raise OptionError(
+            f"The training set has no isolated atom of {', '.join(missing)} (one atom, not periodic, with an "
+            "energy): add them, or take other references."
+        )
+    builder = GraphBuilder.for_model(model)
+    free = {
+        z: float(model.predict(builder(Atoms(numbers=[z])), forces=False, stress=False, path="plain").energy)
+        for z in energies
+    }
+    return {z: energy - free[z] for z, energy in energies.items()}
+
+
+def replay_of(
+    options: FineTuneOptions, model: Potential, own: Collection[int], loss: Loss, head: str = ""
+) -> Replayed:
+    """The structures to replay, and those to measure the drift on; none is an error, so that replay stays on.
+
+    Raises:
+        OptionError: No structure to replay.
+    """
+    from atomml.data.dataset import HeadDataset, ListDataset, open_dataset
+    from atomml.data.label_keys import LabelKeys
+    from atomml.train.drift import held_back
+    from atomml.train.replay import generate, label_by_model
+    from atomml.train.samples import Samples
+    from atomml.train.survey import check_covered
+    from atomml.train.trainer import Replay
+
+    by_model = options.replay_labels == "model"
+    if options.replay:
+        dataset = open_dataset(options.replay, LabelKeys.of(options), unlabelled=by_model)
+        for entry in dataset:
+            check_covered(entry, model.info)
+        if by_model:
+            dataset = label_by_model(model, dataset)
+    else:
+        dataset, by_model = generate(model, options.replay_size, options.seed, own), True
+    if not len(dataset):
+        raise OptionError("The files of --replay hold no structure: name others, or leave it out.")
+    shown, held = held_back(len(dataset), options.seed)
+    measured = ListDataset([dataset[i] for i in held])
+    before = measured if by_model else label_by_model(model, measured)
+    dataset = dataset.subset(shown)
+    if head:
+        dataset = HeadDataset(dataset, head)
+    per_batch = min(options.replay_batch, len(dataset))
+    samples = Samples(dataset, model, max_bytes=options.cache_gb * 1e9)
+    replay = Replay(samples, per_batch, options.replay_weight)
+    return Replayed(replay, dataset, before, shown != held)
