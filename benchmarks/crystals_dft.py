@@ -1,30 +1,23 @@
-"""CHGNet 0.3.0 through ``elastic`` and ``phonons`` against DFT, and beside matcalc 0.7 with chgnet.
+"""CHGNet 0.3.0 through ``elastic`` and ``phonons`` against DFT.
 
     python benchmarks/crystals_dft.py ../shared/data/crystals --moduli 200 --heat 100 --out rows.jsonl
-    python benchmarks/crystals_dft.py ../shared/data/crystals --peer --moduli 20 --heat 20 --out peer.jsonl
 
 DFT is that of the data: moduli of Materials Project binaries (relaxed ions), heat capacities at 300 K of
 Alexandria binaries, both PBE. Each row is appended to ``--out`` as it is done, and a run that is repeated
-goes on there. ``--peer`` runs matcalc in an environment of its own (``--peer-env``, made by pip if it is not
-there), both sides with the same settings: clamped ions, the same strains, the same displacement and
-supercell length.
+goes on there. ``beside_matcalc.py`` sets the same workflows beside a peer.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
 from machine import describe, limit_threads
-from peer import interpreter
 
 STRAIN = 0.005
 FILES = {"moduli": "mp_binary_elasticity.extxyz.gz", "heat": "alexandria_binary_heat_capacity.extxyz.gz"}
@@ -32,7 +25,6 @@ QUANTITIES = {
     "moduli": (("bulk_modulus", "bulk_modulus_vrh", "GPa"), ("shear_modulus", "shear_modulus_vrh", "GPa")),
     "heat": (("heat_capacity", "heat_capacity", "J/K/mol of atoms"),),
 }
-PEER = ("matcalc==0.7.0", "chgnet==0.4.2")
 
 
 def main() -> None:
@@ -46,23 +38,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0, help="of the choice of crystals")
     parser.add_argument("--min-length", type=float, default=20.0, help="of the supercells of phonons, Å")
     parser.add_argument("--ions", default="relaxed", choices=("relaxed", "clamped"), help="in strained cells")
-    parser.add_argument("--peer", action="store_true", help="the same crystals with matcalc, ions clamped")
-    parser.add_argument("--peer-env", type=Path, default=Path(tempfile.gettempdir(), "matcalc-env"))
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--out", type=Path, default=Path("crystals-dft.jsonl"))
     told = parser.parse_args()
     limit_threads(told.threads)
     describe("ase", "phonopy", "pymatgen")
-    if told.peer:
-        told.ions = "clamped"
     for kind in ("moduli", "heat"):
         count = getattr(told, kind)
         if count:
             chosen = choose(told.data / FILES[kind], count, told.seed)
             rows = computed(kind, chosen, told)
             against_dft(kind, rows)
-            if told.peer:
-                beside_peer(kind, chosen, rows, told)
 
 
 def choose(file: Path, count: int, seed: int) -> list[Any]:
@@ -80,7 +66,7 @@ def computed(kind: str, chosen: Sequence[Any], told: argparse.Namespace) -> list
     """A row for each crystal; those of an earlier run come from the file, failures stay rows."""
     from atomml import load_model
 
-    key = {"kind": kind, "peer": told.peer, "ions": told.ions}
+    key = {"kind": kind, "ions": told.ions}
     key |= {"min_length": told.min_length, "threads": told.threads}
     known = {row["id"]: row for row in read_rows(told.out) if all(row.get(k) == v for k, v in key.items())}
     model = load_model("chgnet-0.3.0", dtype="float64", device="cpu")
@@ -112,13 +98,12 @@ def our_moduli(atoms: Any, model: Any, told: argparse.Namespace) -> dict[str, An
     """Hill's averages in GPa, and whether the crystal is stable by the model."""
     from atomml.workflows import elastic
 
-    found = elastic(atoms, model, strain=STRAIN, ions=told.ions, points=2 if told.peer else 4)
+    found = elastic(atoms, model, strain=STRAIN, ions=told.ions)
     return {
         "bulk_modulus": found.bulk_modulus,
         "shear_modulus": found.shear_modulus,
         "stable": found.stable,
         "converged": found.converged,
-        "relaxed": {"cell": found.atoms.cell.tolist(), "positions": found.atoms.positions.tolist()},
     }
 
 
@@ -160,106 +145,6 @@ def errors(name: str, rows: Sequence[dict[str, Any]]) -> str:
     off = np.array([row[name] for row in rows]) - dft
     low, high = interval_of_mean(np.abs(off), n_resamples=5000)
     return f"{np.abs(off).mean():.3g} | {low:.3g} to {high:.3g} | {off.mean():+.3g} | {dft.mean():.3g}"
-
-
-def beside_peer(
-    kind: str, chosen: Sequence[Any], rows: Sequence[dict[str, Any]], told: argparse.Namespace
-) -> None:
-    """The same crystals with matcalc: how far apart, and the ratio of the wall times."""
-    import numpy as np
-
-    python = interpreter(told.peer_env, [f"torch=={version('torch').partition('+')[0]}", *PEER])
-    settings = {
-        # Ours are changes of the angle, matcalc's components of the strain tensor, half as large. One strain
-        # of either sign: both then take the central difference, whatever curve each would fit to more.
-        "strains": [-STRAIN, STRAIN],
-        "shear_strains": [-STRAIN / 2, STRAIN / 2],
-        "ions": told.ions,
-        "fmax": 0.0005 if kind == "moduli" else 0.0001,
-        "displacement": 0.01,
-        "min_length": told.min_length,
-        "temperature": 300.0,
-    }
-    relaxed = {row["id"]: row["relaxed"] for row in rows if "relaxed" in row}
-    found = run_peer(python, kind, chosen, relaxed, settings, told.threads)
-    for row, atoms in zip(rows, chosen, strict=True):
-        if "relaxed" in row:
-            row |= same_cell(atoms, row["relaxed"], told)
-    print("\n# " + ", ".join(f"{name} {number}" for name, number in found["versions"].items()))
-    both = [
-        (ours, theirs)
-        for ours, theirs in zip(rows, found["rows"], strict=True)
-        if "error" not in ours and "error" not in theirs
-    ]
-    for theirs in found["rows"]:
-        if "error" in theirs:
-            print(f"  matcalc failed: {theirs['id']}: {theirs['error'][:160]}")
-    print("\n| beside matcalc | crystals | median difference | largest | where |\n|---|---|---|---|---|")
-    for name, _, unit in QUANTITIES[kind]:
-        for label, prefix in ((name, ""), (f"{name} from one cell, by the same six strains", "same_")):
-            pairs = [(ours, theirs) for ours, theirs in both if prefix + name in theirs]
-            apart = np.array([abs(ours[prefix + name] - theirs[prefix + name]) for ours, theirs in pairs])
-            if len(apart):
-                worst = pairs[int(apart.argmax())][0]["formula"]
-                cells = f"{len(apart)} | {np.median(apart):.3g} | {apart.max():.3g} | {worst}"
-                print(f"| {label}, {unit} | {cells} |")
-    if not both:
-        return
-    mine, other = (sum(row["seconds"] for row in side) for side in zip(*both, strict=True))
-    print(f"\n{kind}: matcalc {other:.1f} s, atomml {mine:.1f} s, ratio {other / mine:.1f}")
-    for ours, theirs in both:
-        numbers = ", ".join(f"{n} {ours[n]:.4g} | {theirs[n]:.4g}" for n, _, _ in QUANTITIES[kind])
-        print(f"  {ours['formula']}: {numbers}, {ours['seconds']:.1f} | {theirs['seconds']:.1f} s")
-
-
-def same_cell(atoms: Any, relaxed: dict[str, Any], told: argparse.Namespace) -> dict[str, float]:
-    """The moduli of a relaxed cell by all six strains, as matcalc strains it."""
-    from ase import Atoms
-
-    from atomml import load_model
-    from atomml.workflows import elastic
-
-    cell = Atoms(atoms.numbers, relaxed["positions"], cell=relaxed["cell"], pbc=True)
-    model = load_model("chgnet-0.3.0", dtype="float64", device="cpu")
-    more: dict[str, Any] = {"strain": STRAIN, "ions": told.ions, "points": 2}
-    found = elastic(cell, model, start="given", symmetry=False, **more)
-    return {"same_bulk_modulus": found.bulk_modulus, "same_shear_modulus": found.shear_modulus}
-
-
-def run_peer(
-    python: Path,
-    kind: str,
-    chosen: Sequence[Any],
-    relaxed: dict[str, Any],
-    settings: dict[str, Any],
-    threads: int,
-) -> dict[str, Any]:
-    """What ``matcalc_peer.py`` finds, in its own interpreter."""
-    import os
-
-    structures = [
-        {
-            "id": str(atoms.info["id"]),
-            "cell": atoms.cell.tolist(),
-            "numbers": atoms.numbers.tolist(),
-            "positions": atoms.positions.tolist(),
-            "relaxed": relaxed.get(atoms.info["id"]),
-        }
-        for atoms in chosen
-    ]
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
-    environment |= {"OMP_NUM_THREADS": str(threads), "MKL_NUM_THREADS": str(threads)}
-    with tempfile.TemporaryDirectory() as folder:
-        source, target = Path(folder, "in.json"), Path(folder, "out.json")
-        source.write_text(json.dumps({"settings": settings, "structures": structures}), encoding="utf-8")
-        script = Path(__file__).with_name("matcalc_peer.py")
-        subprocess.run(
-            [str(python), str(script), kind, str(source), str(target)],
-            check=True,
-            env=environment,
-            cwd=folder,
-        )
-        return dict(json.loads(target.read_text(encoding="utf-8")))
 
 
 def read_rows(file: Path) -> Iterator[dict[str, Any]]:

@@ -1,4 +1,4 @@
-"""matcalc 0.7 with the chgnet package, run by ``crystals_dft.py --peer`` in an environment of its own.
+"""matcalc 0.7 with the chgnet package, run by ``beside_matcalc.py`` in an environment of its own.
 
 Reads a list of structures as JSON, writes the property and the seconds of each as JSON. Nothing of atomml
 is imported here, and nothing of this is imported by atomml.
@@ -19,7 +19,7 @@ from typing import Any
 def main() -> None:
     """Parse, load the calculator once, compute each structure."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("property", choices=("moduli", "heat"))
+    parser.add_argument("property", choices=("moduli", "heat", "formation", "vacancy"))
     parser.add_argument(
         "source", type=Path, help="JSON: settings, and structures with id, cell, numbers, positions"
     )
@@ -30,22 +30,22 @@ def main() -> None:
     from chgnet.model.dynamics import CHGNetCalculator
 
     calculator = CHGNetCalculator(use_device="cpu")
-    compute = {"moduli": moduli, "heat": heat}[told.property]
+    compute = {"moduli": moduli, "heat": heat, "formation": formation, "vacancy": vacancy}[told.property]
     compute(
         structure_of(given["structures"][0]), calculator, given["settings"]
     )  # not counted, as on our side
     rows = []
     for entry in given["structures"]:
-        started = time.perf_counter()
+        started, cpu = time.perf_counter(), time.process_time()
         try:
             row = compute(structure_of(entry), calculator, given["settings"])
         except Exception as error:  # a failure is a row, as on our side
             row = {"error": f"{type(error).__name__}: {error}"}
-        seconds = time.perf_counter() - started
+        seconds, cpu = time.perf_counter() - started, time.process_time() - cpu
         if entry.get("relaxed") and "error" not in row:  # what is left where both start from one cell
             same = compute(structure_of(entry | entry["relaxed"]), calculator, given["settings"], relax=False)
             row |= {f"same_{name}": value for name, value in same.items()}
-        rows.append({"id": entry["id"], **row, "seconds": seconds})
+        rows.append({"id": entry["id"], **row, "seconds": seconds, "cpu": cpu})
         sys.stderr.write(f"{entry['id']} {rows[-1]}\n")
     versions = {name: version(name) for name in ("matcalc", "chgnet", "torch", "phonopy", "pymatgen", "ase")}
     told.target.write_text(json.dumps({"versions": versions, "rows": rows}), encoding="utf-8")
@@ -68,7 +68,7 @@ def moduli(structure: Any, calculator: Any, settings: dict[str, Any], relax: boo
         shear_strains=settings["shear_strains"],
         fmax=settings["fmax"],
         relax_structure=relax,
-        relax_deformed_structures=settings["ions"] == "relaxed",
+        relax_deformed_structures=False,
         units_GPa=True,
     ).calc(structure)
     return {
@@ -92,6 +92,28 @@ def heat(structure: Any, calculator: Any, settings: dict[str, Any]) -> dict[str,
     table = found["thermal_properties"]
     at = int(abs(table["temperatures"] - settings["temperature"]).argmin())
     return {"heat_capacity": float(table["heat_capacity"][at]) / len(found["phonon"].primitive)}
+
+
+def formation(structure: Any, calculator: Any, settings: dict[str, Any]) -> dict[str, float]:
+    """Formation energy from references that are given and relaxed here, eV/atom."""
+    from matcalc import EnergeticsCalc
+
+    references = {symbol: {"structure": structure_of(one)} for symbol, one in settings["references"].items()}
+    calculation = EnergeticsCalc(calculator, elemental_refs=references, fmax=settings["fmax"])
+    return {"formation_energy": float(calculation.calc(structure)["formation_energy_per_atom"])}
+
+
+def vacancy(structure: Any, calculator: Any, settings: dict[str, Any]) -> dict[str, float]:
+    """Formation energy of the relaxed vacancy of an element, eV, and the atoms of its supercell."""
+    from matcalc import DefectCalc
+
+    calculation = DefectCalc(calculator, fmax=settings["fmax"])
+    found = calculation.calc_defects(structure, min_length=settings["min_length"])
+    lowest = min(found, key=lambda one: one["formation_energy"])
+    return {
+        "vacancy_formation_energy": float(lowest["formation_energy"]),
+        "atoms": len(lowest["defect"]) + 1,
+    }
 
 
 if __name__ == "__main__":

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 __all__ = ["MeanFieldLevel", "dipole_of", "forces_of", "parse_level", "quiet"]
 
 _NLC_GRID = 1
+_COARSE_GRID, _COARSE_TOL, _COARSE_ATOMS = 0, 1e-5, 6
 _BASIS_NAME = re.compile(r"[a-z0-9][a-z0-9+*(),_-]*", re.ASCII)
 _BEYOND = ("ccsd", "ccsd(t)", "ccsdt", "mp2", "mp3", "mp4", "casscf", "fci")
 
@@ -177,11 +178,13 @@ class MeanFieldLevel:
 
         Args:
             field: Of :meth:`mean_field`.
-            dm0: The density to start from; PySCF's default if None.
+            dm0: The density to start from; that of a first SCF on a coarse grid if None.
 
         Raises:
             LabelError: It did not converge either.
         """
+        if dm0 is None and self.own is None:
+            dm0 = _from_coarse_grid(field)
         field.kernel(dm0=dm0)
         if field.converged:
             return field, self.method
@@ -209,6 +212,23 @@ class MeanFieldLevel:
             f"The SCF of {self.name} did not converge in {field.max_cycle} cycles by DIIS, nor with empty "
             "levels shifted: there is no energy; raise --max-cycle, or check the geometry, charge and spin."
         )
+
+
+def _from_coarse_grid(field: Any) -> Any:
+    """The density of the same field on a grid of few points, loosely converged; None where it says nothing.
+
+    Most of a cycle's time goes into the grid, and most cycles only find the neighbourhood of the solution.
+    Where it ends is decided on the full grid, to the same tolerance.
+    """
+    grids = getattr(field, "grids", None)
+    if grids is None or grids.level <= _COARSE_GRID or field.mol.natm < _COARSE_ATOMS:
+        return None
+    coarse = field.copy()
+    coarse.grids = type(grids)(field.mol)
+    coarse.grids.level = _COARSE_GRID
+    coarse.conv_tol = max(_COARSE_TOL, field.conv_tol)
+    coarse.kernel()
+    return coarse.make_rdm1() if coarse.converged else None
 
 
 def forces_of(field: Any) -> NDArray[np.float64]:

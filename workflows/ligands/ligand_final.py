@@ -80,7 +80,7 @@ def energy_of(atoms: Atoms, method: str) -> float:
 
     from atomml.electronic.mean_field import MeanFieldLevel, quiet
 
-    level = MeanFieldLevel(functional, basis, LabelSettings(density_fit=True), method)
+    level = MeanFieldLevel(functional, basis, LabelSettings(density_fit=True, conv_tol=1e-7), method)
     level.check(atoms, "the ligand")
     with quiet():
         field, _ = level.converge(level.mean_field(atoms))
