@@ -106,6 +106,25 @@ def test_dispersion_is_added_to_energy_and_forces(dispersion: str) -> None:
     assert atoms.get_potential_energy() == pytest.approx(added.energy, abs=1e-6)
 
 
+def test_a_coarse_grid_saves_cycles_and_changes_nothing() -> None:
+    """The density that a coarse grid gives is a start: fewer cycles on the full one, the same end."""
+    level = MeanFieldLevel("pbe", "sto-3g", ScfSettings(conv_tol=1e-9))
+    atoms = molecule("C2H4")
+    cycles = {}
+    fields = {}
+    for start in ("coarse", "default"):
+        count: list[int] = []
+        field = level.mean_field(atoms)
+        field.callback = lambda state, count=count, field=field: count.append(state["mf"] is field)
+        dm0 = None if start == "coarse" else field.get_init_guess()
+        fields[start], method = level.converge(field, dm0)
+        cycles[start] = sum(count)
+        assert method == level.method
+    assert fields["coarse"].grids.level == 3
+    assert fields["coarse"].e_tot == pytest.approx(fields["default"].e_tot, abs=1e-8)
+    assert 0 < cycles["coarse"] < cycles["default"]
+
+
 def test_wrong_dispersion_is_refused() -> None:
     pytest.importorskip("pyscf.dispersion")
     wrong = {"d3": "no dispersion", "d5:pbe": "no dispersion", "d3bj:unknown": "no parameters"}
