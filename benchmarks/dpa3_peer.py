@@ -46,7 +46,8 @@ def main() -> None:
             step = step or training_step(model, symbols, given["batch"])
             start = time.perf_counter()
             loss = step()
-            replies.write(json.dumps({"ms": 1e3 * (time.perf_counter() - start), "loss": loss}) + "\n")
+            answer = {"ms": 1e3 * (time.perf_counter() - start), "loss": loss, "peak": peak()}
+            replies.write(json.dumps(answer) + "\n")
             replies.flush()
             continue
         types = torch.tensor([[symbols.index(symbol) for symbol in given["symbols"]]])
@@ -58,7 +59,7 @@ def main() -> None:
         out["virial"].detach().numpy()
         reply: dict[str, Any] = {
             "ms": 1e3 * (time.perf_counter() - start),
-            "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+            "peak": peak(),
         }
         if given.get("answers"):
             reply |= {"energy": energy, "forces": np.asarray(forces).tolist()}
@@ -90,6 +91,11 @@ def training_step(model: Any, symbols: list[str], batch: list[dict[str, Any]]) -
         return float(loss.detach())
 
     return step
+
+
+def peak() -> int:
+    """Resident kB at most so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def spread(model: Any) -> None:

@@ -43,7 +43,10 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peer-env", type=Path, default=Path(tempfile.gettempdir(), "deepmd-env"))
     parser.add_argument("--memory", action="store_true", help="peak memory of one evaluation of water-192")
-    parser.add_argument("--training", action="store_true", help="a training step on one frame of water-192")
+    parser.add_argument(
+        "--training", action="store_true", help="a training step on one frame, water-192 or --only"
+    )
+    parser.add_argument("--plain", action="store_true", help="that step by the plain path too")
     parser.add_argument("--growth", action="store_true", help="time against size, silicon, no peer")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     told = parser.parse_args()
@@ -127,8 +130,9 @@ def compare(selection: str, file: Path, told: argparse.Namespace, rate: float) -
         grow(model)
         return
     if told.training:
-        print(f"\n{HEAD}")
-        print(training(peer, file, [rattled(water, 0.02, 1)], told.rounds).row(f"{selection}, training step"))
+        for name, atoms in structures.items():
+            if name in (told.only or ["water-192"]):
+                learn(peer, file, [rattled(atoms, 0.02, 1)], told, f"{selection}, {name}")
         peer.close()
         return
     print(f"\n{HEAD}")
@@ -154,7 +158,20 @@ def compare(selection: str, file: Path, told: argparse.Namespace, rate: float) -
     peer.close()
 
 
-def training(peer: Peer, file: Path, structures: list[Any], rounds: int) -> Any:
+def learn(peer: Peer, file: Path, structures: list[Any], told: argparse.Namespace, name: str) -> None:
+    """Rows of a training step and, with ``--plain``, of the same by torch differentiating twice."""
+    from pairing import HEAD
+
+    print(f"\n{HEAD}")
+    for plain in (False, True) if told.plain else (False,):
+        pair, peaks = training(peer, file, structures, told.rounds, plain=plain)
+        print(pair.row(f"{name}, step, plain path" if plain else f"{name}, step"), flush=True)
+        print("peak memory, MB: deepmd-kit {:.0f}, atomml {:.0f}".format(*peaks))
+
+
+def training(
+    peer: Peer, file: Path, structures: list[Any], rounds: int, *, plain: bool
+) -> tuple[Any, tuple[float, float]]:
     """Steps on energies and forces that should be zero, all weights, Adam, neighbour lists included."""
     import torch
     from pairing import Pair, seconds_of
@@ -172,6 +189,7 @@ def training(peer: Peer, file: Path, structures: list[Any], rounds: int) -> Any:
     def step() -> None:
         """As the peer's."""
         graph = build_graph(structures, model.info.cutoff, model.info.bond_cutoff)
+        graph.positions.requires_grad_(plain)  # which insists on the plain path
         optimiser.zero_grad()
         found = model.differentiable(graph, stress=False, create_graph=True)
         assert found.forces is not None
@@ -187,13 +205,14 @@ def training(peer: Peer, file: Path, structures: list[Any], rounds: int) -> Any:
     pair = Pair([], [])
     for number in range(rounds + 1):
         spent = seconds_of(step)
+        ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         reply = peer.send({"batch": batch})
         if number == 0:
             print(f"first loss: deepmd-kit {reply['loss']:.6g}, atomml {losses[0]:.6g}")
         else:
             pair.ours.append(spent)
             pair.theirs.append(reply["ms"] / 1e3)
-    return pair
+    return pair, (reply["peak"] / 1e3, ours)
 
 
 def ask(peer: Peer, atoms: Any, *, answers: bool = False) -> dict[str, Any]:

@@ -118,7 +118,7 @@ def angle_duals(
         angle: ``(2, n_angles, a)``; in the first layer cosines, ``(2, n_angles, 1)``.
         is_first: Whether this is the first layer.
         one: ``(2, n_bonds, width)`` part of a bond, and of its atom, as the first of an angle, with the bias;
-            first the message's ``e`` columns, then the ``a`` of the angle's own update, unless nobody reads it.
+            the message's ``e`` columns, then, unless nobody reads it, the ``a`` of the angle's own update.
         two: ``(2, n_bonds, width)`` part of a bond as the second of an angle.
         panels: Weights of the angle, to ``width``.
         embedding: ``(a,)`` of the cosine.
@@ -212,21 +212,13 @@ def angle_duals_backward(
     panels_back: Any, sums_bar: Any, new_angle_bar: Any, angle_bar: Any, one_bar: Any, two_bar: Any,
     matrix_bar: Any, residual_bar: Any, embedding_bar: Any,
 ) -> None:  # fmt: skip
-    """The way back through :func:`angle_duals`, whose arguments come first.
+    """The way back through :func:`angle_duals`, whose arguments come first, up to ``residual``.
 
-    Args:
-        start: First part.
-        stop: Part after the last.
-        parts: As there, up to ``residual``.
-        panels_back: Transposed weights, ``width`` to ``a``; not read in the first layer.
-        sums_bar: ``(2, n_bonds, e)``, as all that follow the gradient of what they are named after.
-        new_angle_bar: ``(2, n_angles, a)``.
-        angle_bar: ``(2, n_angles, a)``, written, but not in the first layer: no weight is behind it.
-        one_bar: ``(2, n_bonds, width)``, added to.
-        two_bar: ``(2, n_bonds, width)``, added to.
-        matrix_bar: ``(n_parts, a + TILE_ROWS, width)``, added to.
-        residual_bar: ``(n_parts, a)``, added to.
-        embedding_bar: ``(n_parts, a)``, added to; counts in the first layer.
+    ``panels_back`` are the transposed weights, ``width`` to ``a``. ``sums_bar`` and ``new_angle_bar``,
+    gradients of the results, are read. ``angle_bar`` (2, n_angles, a) is written, but not in the first
+    layer, behind whose cosines no weight is. ``one_bar`` and ``two_bar`` (2, n_bonds, width),
+    ``matrix_bar`` (n_parts, a + TILE_ROWS, width), ``residual_bar`` (n_parts, a), and ``embedding_bar``
+    (n_parts, a), which counts in the first layer, are added to.
     """
     depth, e_dim, width = angle.shape[2], sums_bar.shape[2], one.shape[2]
     rows = np.zeros((BLOCK, depth + TILE_ROWS), angle.dtype)

@@ -1,4 +1,4 @@
-"""What the kernels of edges and of angles share: blocks of values and tangents, and the way back through them.
+"""What the kernels of edges and of angles share: blocks of values and tangents, and the way back.
 
 A block has up to ``HALF`` rows of values, and their tangents ``HALF`` rows below.
 """

@@ -31,7 +31,15 @@ __all__ = ["edge_duals", "edge_duals_backward"]
 
 @numba.njit(fastmath=LOOSE, **INNER)
 def _map_edges(
-    first: int, n_rows: int, centre: Any, neighbour: Any, rows: Any, here: Any, there: Any, panels: Any, y: Any
+    first: int,
+    n_rows: int,
+    centre: Any,
+    neighbour: Any,
+    rows: Any,
+    here: Any,
+    there: Any,
+    panels: Any,
+    y: Any,
 ) -> None:
     """The affine maps of a block of edges and both their atoms."""
     for side in range(2):
@@ -151,7 +159,7 @@ def _gradients_of_maps(
 
 @numba.njit(fastmath=LOOSE, **INNER)
 def _gradient_of_residual(first: int, n_rows: int, y: Any, slopes: Any, above: Any, result: Any) -> None:
-    """Add what the weights of a block's updates are given; the tangents of ``y`` are before the activation."""
+    """Add what the weights of a block's updates are given; tangents of ``y`` are before the activation."""
     for r in range(n_rows):
         value, along, slope = y[r], y[HALF + r], slopes[r]
         one, two = above[0, first + r], above[1, first + r]
@@ -198,23 +206,13 @@ def edge_duals_backward(
     panels_back: Any, messages_bar: Any, vectors_bar: Any, new_edge_bar: Any,
     edge_bar: Any, node_bar: Any, here_bar: Any, there_bar: Any, matrix_bar: Any, residual_bar: Any,
 ) -> None:  # fmt: skip
-    """The way back through :func:`edge_duals`, whose arguments come first.
+    """The way back through :func:`edge_duals`, whose arguments come first, up to ``residual``.
 
-    Args:
-        start: First part.
-        stop: Part after the last.
-        parts: As there, up to ``residual``.
-        copies: ``(n_parts,)`` which copy of ``node_bar`` and ``there_bar`` a part adds to.
-        panels_back: Transposed weights, ``width`` to ``e``.
-        messages_bar: ``(2, n_atoms, n)``, as all that follow the gradient of what they are named after.
-        vectors_bar: ``(2, n_atoms, 3, e + n)``.
-        new_edge_bar: ``(2, n_edges, e)``.
-        edge_bar: ``(2, n_edges, e)``, written.
-        node_bar: ``(n_copies, 2, n_atoms, n)``, added to.
-        here_bar: ``(2, n_atoms, width)``, added to.
-        there_bar: ``(n_copies, 2, n_atoms, width)``, added to.
-        matrix_bar: ``(n_parts, e + TILE_ROWS, width)``, added to.
-        residual_bar: ``(n_parts, e)``, added to.
+    ``copies`` (n_parts,) says which copy of ``node_bar`` (n_copies, 2, n_atoms, n) and ``there_bar``
+    (n_copies, 2, n_atoms, width) a part adds to; ``panels_back`` are the transposed weights, ``width``
+    to ``e``. ``messages_bar``, ``vectors_bar`` and ``new_edge_bar``, gradients of the results, are
+    read. ``edge_bar`` (2, n_edges, e) is written; ``here_bar`` (2, n_atoms, width), ``matrix_bar``
+    (n_parts, e + TILE_ROWS, width) and ``residual_bar`` (n_parts, e) are added to.
     """
     e_dim, n_dim, width = edge.shape[2], node.shape[2], here.shape[2]
     rows = np.zeros((BLOCK, e_dim + TILE_ROWS), edge.dtype)
@@ -228,9 +226,7 @@ def edge_duals_backward(
             load_rows(edge, first, n_rows, rows)
             _map_edges(first, n_rows, centre, neighbour, rows, here, there, panels, y)
             value_and_bends_of_block(y, slopes, curvatures, n_rows, act)
-            _gradients_of_maps(
-                first, n_rows, centre, weight, messages_bar, new_edge_bar, residual, gradient
-            )
+            _gradients_of_maps(first, n_rows, centre, weight, messages_bar, new_edge_bar, residual, gradient)
             if width > n_dim:
                 _gradient_of_residual(
                     first, n_rows, y[:, n_dim:], slopes[:, n_dim:], new_edge_bar, residual_bar[part]

@@ -83,7 +83,7 @@ class EdgeMessages(torch.autograd.Function):
         ctx: Any, placed: Placed, edge: Tensor, node: Tensor, here: Tensor, there: Tensor, matrix: Tensor,
         residual: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:  # fmt: skip
-        """Messages ``(2, n_atoms, n)``, vectors ``(2, n_atoms, 3, e + n)``, edges ``(2, n_edges or 0, e)``."""
+        """Messages ``(2, n_atoms, n)``, vectors ``(2, n_atoms, 3, e + n)``, new edges ``(2, n_edges, e)``."""
         ctx.placed = placed
         ctx.save_for_backward(edge, node, here, there, matrix, residual)
         (n_edges, e), (n_atoms, n) = edge.shape[1:], node.shape[1:]

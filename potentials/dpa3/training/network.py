@@ -1,9 +1,10 @@
 """DPA3 on values and tangents: its energies, and their derivative along one direction.
 
-Every tensor of features is ``(2, n, ...)``: values, then tangents. Gradients of forces and stress with respect
-to the weights are gradients of these tangents, so one ordinary way back serves all labels; there is no second
-derivative of any layer to take. What happens on every edge and every angle is the kernels' part; torch has
-what happens on atoms and on the bonds that enclose angles, of which there are some ten times less.
+Every tensor of features is ``(2, n, ...)``: values, then tangents. Gradients of forces and stress with
+respect to the weights are gradients of these tangents, so one ordinary way back serves all labels; there is
+no second derivative of any layer to take. What happens on every edge and every angle is the kernels' part;
+torch has what happens on atoms and on the bonds that enclose angles, of which there are some ten times
+less.
 """
 
 from __future__ import annotations
@@ -150,7 +151,7 @@ def _product(x: Tensor, y: Tensor) -> Tensor:
 
 
 def _symmetrised(vectors: Tensor, axis: int) -> Tensor:
-    """Products of each atom's vectors ``(2, n_atoms, 3, c)`` with the first few, ``(2, n_atoms, axis * c)``."""
+    """Products of vectors ``(2, n_atoms, 3, c)`` with the first few of them, ``(2, n_atoms, axis * c)``."""
     few = vectors[..., :axis].mT
     value = few[0] @ vectors[0]
     along = few[1] @ vectors[0] + few[0] @ vectors[1]

@@ -81,7 +81,9 @@ class _Prediction(torch.autograd.Function):
         return (None,) * 4 + tuple(next(answer) if on else None for on in wanted)
 
 
-def _linear_form(graph: AtomGraph, given: dict[str, Tensor | None], site: Tensor, described: Tensor) -> Tensor:
+def _linear_form(
+    graph: AtomGraph, given: dict[str, Tensor | None], site: Tensor, described: Tensor
+) -> Tensor:
     """What has the loss's gradients: tangents once, each output as often as the loss asks for it."""
     total = site[1].sum()
     each = given["site_energies"]
@@ -108,9 +110,7 @@ def _placed(
     vectors = graph.edge_vectors()
     along = direction_of_loss(graph, vectors, forces, stress)
     row = model._row[graph.numbers][centre]
-    terms = zip(
-        *with_tangents(lambda v: _edge_terms(model, v, row), vectors, along), strict=True
-    )
+    terms = zip(*with_tangents(lambda v: _edge_terms(model, v, row), vectors, along), strict=True)
     seen, direction, weight = (torch.stack(term).to(model.dtype) for term in terms)
     bonds = torch.nonzero(torch.linalg.vector_norm(vectors, dim=1) < config.a_rcut)[:, 0]
     terms = zip(*with_tangents(lambda v: bond_terms(v, config), vectors[bonds], along[bonds]), strict=True)

@@ -166,9 +166,7 @@ def _placed(model: MACE, graph: AtomGraph, vectors: Tensor, along: Tensor | None
         k = 2
         (value,), (turn,) = with_tangents(lambda v: (_harmonics(model, v),), vectors, along)
         harmonics = torch.stack([value, turn])
-        values, tangents = with_tangents(
-            lambda v: _radial(model, v, pairs), vectors[primary], along[primary]
-        )
+        values, tangents = with_tangents(lambda v: _radial(model, v, pairs), vectors[primary], along[primary])
         basis, cut = (torch.cat(both) for both in zip(values, tangents, strict=True))
     rows = model._row[graph.numbers]
     order = torch.argsort(rows, stable=True)
