@@ -58,7 +58,8 @@ class _Layer:
     def updated(self, node: Tensor, edge: Tensor, angle: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """New features of atoms, edges and angles."""
         layer, (e, n) = self.layer, (self.config.e_dim, self.config.n_dim)
-        weight, bias = layer.node_edge.weight, layer.node_edge.offset
+        weight: Tensor = layer.node_edge.weight
+        bias = layer.node_edge.offset
         if self.has_angles:
             weight = torch.cat([weight, layer.edge_self.weight], dim=1)
             bias = torch.cat([bias, layer.edge_self.offset])
