@@ -8,6 +8,7 @@ these themselves. Neighbour lists are its own and counted, as on our side. Nothi
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import resource
 import sys
@@ -39,11 +40,13 @@ def main() -> None:
     state["_extra_state"] = {"model_params": settings}
     torch.save({"model": state}, told.file)
     symbols = settings["type_map"]
-    step = None
+    batch: list[dict[str, Any]] = []
     for line in sys.stdin:
         given = json.loads(line)
         if "batch" in given:
-            step = step or training_step(model, symbols, given["batch"])
+            if given["batch"] != batch:
+                batch = given["batch"]
+                step = training_step(model, symbols, batch)
             start, used = time.perf_counter(), time.process_time()
             loss = step()
             spent, cpu = time.perf_counter() - start, time.process_time() - used
@@ -75,6 +78,7 @@ def training_step(model: Any, symbols: list[str], batch: list[dict[str, Any]]) -
     """
     import torch
 
+    model = copy.deepcopy(model)  # each batch begins from the same weights
     types = torch.tensor([[symbols.index(symbol) for symbol in frame["symbols"]] for frame in batch])
     cells = torch.tensor([frame["cell"] for frame in batch], dtype=torch.float64).reshape(len(batch), 9)
     positions = torch.tensor([frame["positions"] for frame in batch], dtype=torch.float64)

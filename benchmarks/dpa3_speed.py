@@ -45,7 +45,9 @@ def main() -> None:
     parser.add_argument("--peer-env", type=Path, default=Path(tempfile.gettempdir(), "deepmd-env"))
     parser.add_argument("--memory", action="store_true", help="peak memory of one evaluation of water-192")
     parser.add_argument(
-        "--training", action="store_true", help="a training step on one frame, water-192 or --only"
+        "--training",
+        action="store_true",
+        help="a training step on one frame: water-192, or --only, such as water-81",
     )
     parser.add_argument(
         "--cpu", action="store_true", help="that step in CPU time, on a machine that is shared"
@@ -103,6 +105,7 @@ def compare(selection: str, file: Path, told: argparse.Namespace, rate: float) -
     """A table for one selection."""
     import numpy as np
     from crystals import liquid_and_silicon, rattled
+    from crystals import water as liquid
     from pairing import HEAD, Pair, seconds_of
 
     from atomml import AtomMLCalculator
@@ -114,7 +117,9 @@ def compare(selection: str, file: Path, told: argparse.Namespace, rate: float) -
     arguments = [settings, str(file), "--threads", str(told.threads)]
     peer = Peer(interpreter(told.peer_env, PEER), "dpa3_peer.py", arguments)
     structures = liquid_and_silicon()
-    water = structures["water-192"]
+    if told.training:  # for which deepmd-kit needs 10 GB of water-192
+        structures["water-81"] = liquid(3)
+    water = structures[told.only[0] if told.training and told.only else "water-192"]
     theirs = ask(peer, water, answers=True)
     model = prepare(convert_deepmd(file), "float32", "cpu")
     calculator = AtomMLCalculator(model)
