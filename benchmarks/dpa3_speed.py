@@ -218,9 +218,9 @@ def training(
         spent = clock() - start
         ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         reply = peer.send({"batch": batch})
-        if number == 0:
+        if number == 0 and not plain:  # before the plain path's the peer has made steps already
             print(f"first loss: deepmd-kit {reply['loss']:.6g}, atomml {losses[0]:.6g}")
-        else:
+        if number > 0:
             pair.ours.append(spent)
             pair.theirs.append(reply["cpu_ms" if told.cpu else "ms"] / 1e3)
     return pair, (reply["peak"] / 1e3, ours)
