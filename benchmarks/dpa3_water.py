@@ -1,14 +1,13 @@
 """DPA3 taught liquid water, by ``atomml train`` and by deepmd-kit 3.2 in the same CPU time.
 
-    python benchmarks/dpa3_water.py --minutes 15 --pace 2 10
+    python benchmarks/dpa3_water.py --minutes 15 --shape small
 
-One ``input.json`` serves both (``atomml train --from-deepmd input.json``; ``dp --pt train input.json`` in an
-environment of its own): same shape, frames, loss and learning rate, one thread each, one frame a step. The
-learning rate falls over as many steps as fit into ``--minutes`` at ``--pace``, the CPU seconds of a step of
-each, which ``dpa3_speed.py --training --cpu`` measures. Frames of ``data_1`` are learned; validation and test
-frames are of ``data_0``, which neither sees. Errors of both are counted by the same code, deepmd-kit's
-checkpoints converted (to answers equal to 1e-9 eV/atom). A side that is done is not done again: remove its
-folder.
+One ``input.json`` serves both (``atomml train --from-deepmd input.json``; ``dp --pt train input.json`` in
+an environment of its own): same shape, frames, loss and learning rate, one thread each, one frame a step.
+The learning rate falls over as many steps as fit into ``--minutes`` of CPU time, by a training of two steps
+and one of twelve before. Frames of ``data_1`` are learned; validation and test frames are of ``data_0``,
+which neither sees. Errors of both are counted by the same code, deepmd-kit's checkpoints converted (to
+answers equal to 1e-9 eV/atom). A side that is done is not done again: remove its folder.
 """
 
 from __future__ import annotations
@@ -49,9 +48,6 @@ def main() -> None:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--minutes", type=float, default=15.0, help="CPU time of each side")
-    parser.add_argument(
-        "--pace", type=float, nargs=2, required=True, metavar="S", help="of a step: ours, theirs"
-    )
     parser.add_argument("--shape", choices=list(SHAPES), default="six layers")
     parser.add_argument("--train", type=int, default=40, help="frames that are learned")
     parser.add_argument("--valid", type=int, default=8, help="frames of the curve")
@@ -66,9 +62,9 @@ def main() -> None:
     curves = {}
     print("\n| | steps | CPU min | energy MAE | RMSE, meV/atom | forces MAE | RMSE, meV/Å |")
     print("|---|---|---|---|---|---|---|")
-    for side, pace in zip((Ours, Theirs), told.pace, strict=True):
-        one = side(told, max(int(60 * told.minutes / pace), 1))
-        seconds = one.trained()
+    for side in (Ours, Theirs):
+        one = side(told, side.name)
+        seconds = one.trained_for(60 * told.minutes)
         found = errors(one.model(), told.folder / "test")
         cells = " | ".join(f"{1e3 * value:.2f}" for value in found)
         print(f"| {one.name} | {one.n_steps} | {seconds / 60:.1f} | {cells} |", flush=True)
@@ -128,9 +124,9 @@ def input_of(n_steps: int, shape: str) -> dict[str, Any]:
             "numb_steps": n_steps,
             "gradient_max_norm": 5.0,
             "seed": 1,
-            "save_freq": max(n_steps // SAVES, 1),
+            "save_freq": max(n_steps // SAVES, 20),
             "max_ckpt_keep": SAVES + 2,
-            "disp_freq": max(n_steps // SAVES, 1),
+            "disp_freq": 100,
         },
     }
 
@@ -140,22 +136,27 @@ class Side:
 
     name = ""
 
-    def __init__(self, told: argparse.Namespace, n_steps: int) -> None:
-        self.told, self.n_steps = told, n_steps
-        self.folder = (told.folder / self.name).resolve()
+    def __init__(self, told: argparse.Namespace, folder: str) -> None:
+        self.told, self.n_steps = told, 0
+        self.folder = (told.folder / folder).resolve()
+
+    def trained_for(self, seconds: float) -> float:
+        """CPU seconds of a training whose steps alone should take so many."""
+        if (self.folder / "done.json").exists():
+            return self.trained(0)
+        few, more = (type(self)(self.told, f"{self.name}-{n}").trained(n) for n in (2, 12))
+        return self.trained(max(int(10 * seconds / (more - few)), 1))
 
     def command(self) -> list[str]:
         """What trains, in the side's folder."""
         raise NotImplementedError
 
-    def trained(self) -> float:
-        """CPU seconds that the training took, with all that it reads and compiles."""
+    def trained(self, n_steps: int) -> float:
+        """CPU seconds that a training took, all that it reads included; those of before if it is done."""
         done = self.folder / "done.json"
         if not done.exists():
             self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "input.json").write_text(
-                json.dumps(input_of(self.n_steps, self.told.shape), indent=1)
-            )
+            (self.folder / "input.json").write_text(json.dumps(input_of(n_steps, self.told.shape), indent=1))
             before = _used()
             threads = {f"DP_INT{kind}_OP_PARALLELISM_THREADS": "1" for kind in ("RA", "ER")}
             with (self.folder / "output.txt").open("w") as log:
@@ -167,7 +168,7 @@ class Side:
                     stderr=log,
                     check=True,
                 )
-            done.write_text(json.dumps({"seconds": _used() - before, "steps": self.n_steps}))
+            done.write_text(json.dumps({"seconds": _used() - before, "steps": n_steps}))
         found = json.loads(done.read_text())
         self.n_steps = int(found["steps"])
         return float(found["seconds"])
