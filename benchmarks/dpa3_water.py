@@ -7,7 +7,7 @@ an environment of its own): same shape, frames, loss and learning rate, one thre
 The learning rate falls over as many steps as fit into ``--minutes`` of CPU time, by a training of two steps
 and one of twelve before. Frames of ``data_1`` are learned; validation and test frames are of ``data_0``,
 which neither sees. Errors of both are counted by the same code, deepmd-kit's checkpoints converted (to
-answers equal to 1e-9 eV/atom). A side that is done is not done again: remove its folder.
+answers equal to 1e-9 eV/atom). A side that is done is not done again: remove its folder; one that was stopped begins anew.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ import csv
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -155,7 +156,8 @@ class Side:
         """CPU seconds that a training took, all that it reads included; those of before if it is done."""
         done = self.folder / "done.json"
         if not done.exists():
-            self.folder.mkdir(parents=True, exist_ok=True)
+            shutil.rmtree(self.folder, ignore_errors=True)  # of a training that was stopped
+            self.folder.mkdir(parents=True)
             (self.folder / "input.json").write_text(json.dumps(input_of(n_steps, self.told.shape), indent=1))
             before = _used()
             threads = {f"DP_INT{kind}_OP_PARALLELISM_THREADS": "1" for kind in ("RA", "ER")}
