@@ -7,7 +7,8 @@ an environment of its own): same shape, frames, loss and learning rate, one thre
 The learning rate falls over as many steps as fit into ``--minutes`` of CPU time, by a training of two steps
 and one of twelve before. Frames of ``data_1`` are learned; validation and test frames are of ``data_0``,
 which neither sees. Errors of both are counted by the same code, deepmd-kit's checkpoints converted (to
-answers equal to 1e-9 eV/atom). A side that is done is not done again: remove its folder; one that was stopped begins anew.
+answers equal to 1e-9 eV/atom). A side that is done is not done again, unless
+its folder is removed; one that was stopped begins anew.
 """
 
 from __future__ import annotations
