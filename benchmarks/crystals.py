@@ -7,7 +7,7 @@ from ase import Atoms
 from ase.build import bulk, molecule
 from ase.spacegroup import crystal
 
-__all__ = ["garnet", "liquid_and_silicon", "lithium_cobalt_oxide", "named", "rattled"]
+__all__ = ["garnet", "liquid_and_silicon", "lithium_cobalt_oxide", "named", "rattled", "water"]
 
 
 def lithium_cobalt_oxide(repeat: tuple[int, int, int] = (3, 3, 1)) -> Atoms:
@@ -47,18 +47,23 @@ def named() -> dict[str, Atoms]:
     return {name: rattled(atoms, 0.05, 1) for name, atoms in found.items()}
 
 
-def liquid_and_silicon() -> dict[str, Atoms]:
-    """Water at its density, 192 atoms, and silicon, thermally displaced."""
+def water(molecules: int) -> Atoms:
+    """Turned molecules on a cubic grid of so many along each edge, at the density of the liquid."""
     generator = np.random.default_rng(0)
-    water = Atoms(cell=[12.42] * 3, pbc=True)
-    for place in np.ndindex(4, 4, 4):
+    made = Atoms(cell=[3.105 * molecules] * 3, pbc=True)
+    for place in np.ndindex(molecules, molecules, molecules):
         one = molecule("H2O")
         one.rotate(generator.uniform(0, 360), generator.normal(size=3))
         one.translate(3.105 * np.array(place))
-        water += one
+        made += one
+    return made
+
+
+def liquid_and_silicon() -> dict[str, Atoms]:
+    """Water at its density, 192 atoms, and silicon, thermally displaced."""
     silicon = bulk("Si", cubic=True)
     return {
-        "water-192": water,
+        "water-192": water(4),
         "Si-64": rattled(silicon * (2, 2, 2), 0.05, 1),
         "Si-216": rattled(silicon * (3, 3, 3), 0.05, 1),
     }

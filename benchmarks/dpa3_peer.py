@@ -8,6 +8,7 @@ these themselves. Neighbour lists are its own and counted, as on our side. Nothi
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import resource
 import sys
@@ -39,14 +40,18 @@ def main() -> None:
     state["_extra_state"] = {"model_params": settings}
     torch.save({"model": state}, told.file)
     symbols = settings["type_map"]
-    step = None
+    batch: list[dict[str, Any]] = []
     for line in sys.stdin:
         given = json.loads(line)
         if "batch" in given:
-            step = step or training_step(model, symbols, given["batch"])
-            start = time.perf_counter()
+            if given["batch"] != batch:
+                batch = given["batch"]
+                step = training_step(model, symbols, batch)
+            start, used = time.perf_counter(), time.process_time()
             loss = step()
-            replies.write(json.dumps({"ms": 1e3 * (time.perf_counter() - start), "loss": loss}) + "\n")
+            spent, cpu = time.perf_counter() - start, time.process_time() - used
+            answer = {"ms": 1e3 * spent, "cpu_ms": 1e3 * cpu, "loss": loss, "peak": peak()}
+            replies.write(json.dumps(answer) + "\n")
             replies.flush()
             continue
         types = torch.tensor([[symbols.index(symbol) for symbol in given["symbols"]]])
@@ -58,7 +63,7 @@ def main() -> None:
         out["virial"].detach().numpy()
         reply: dict[str, Any] = {
             "ms": 1e3 * (time.perf_counter() - start),
-            "peak": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss,
+            "peak": peak(),
         }
         if given.get("answers"):
             reply |= {"energy": energy, "forces": np.asarray(forces).tolist()}
@@ -73,6 +78,7 @@ def training_step(model: Any, symbols: list[str], batch: list[dict[str, Any]]) -
     """
     import torch
 
+    model = copy.deepcopy(model)  # each batch begins from the same weights
     types = torch.tensor([[symbols.index(symbol) for symbol in frame["symbols"]] for frame in batch])
     cells = torch.tensor([frame["cell"] for frame in batch], dtype=torch.float64).reshape(len(batch), 9)
     positions = torch.tensor([frame["positions"] for frame in batch], dtype=torch.float64)
@@ -90,6 +96,11 @@ def training_step(model: Any, symbols: list[str], batch: list[dict[str, Any]]) -
         return float(loss.detach())
 
     return step
+
+
+def peak() -> int:
+    """Resident kB at most so far."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
 
 
 def spread(model: Any) -> None:

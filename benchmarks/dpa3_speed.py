@@ -18,6 +18,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import time
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,15 @@ def main() -> None:
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--peer-env", type=Path, default=Path(tempfile.gettempdir(), "deepmd-env"))
     parser.add_argument("--memory", action="store_true", help="peak memory of one evaluation of water-192")
-    parser.add_argument("--training", action="store_true", help="a training step on one frame of water-192")
+    parser.add_argument(
+        "--training",
+        action="store_true",
+        help="a training step on one frame: water-192, or --only, such as water-81",
+    )
+    parser.add_argument(
+        "--cpu", action="store_true", help="that step in CPU time, on a machine that is shared"
+    )
+    parser.add_argument("--plain", action="store_true", help="that step by the plain path too")
     parser.add_argument("--growth", action="store_true", help="time against size, silicon, no peer")
     parser.add_argument("--measure", type=Path, help=argparse.SUPPRESS)
     told = parser.parse_args()
@@ -96,6 +105,7 @@ def compare(selection: str, file: Path, told: argparse.Namespace, rate: float) -
     """A table for one selection."""
     import numpy as np
     from crystals import liquid_and_silicon, rattled
+    from crystals import water as liquid
     from pairing import HEAD, Pair, seconds_of
 
     from atomml import AtomMLCalculator
@@ -107,7 +117,9 @@ def compare(selection: str, file: Path, told: argparse.Namespace, rate: float) -
     arguments = [settings, str(file), "--threads", str(told.threads)]
     peer = Peer(interpreter(told.peer_env, PEER), "dpa3_peer.py", arguments)
     structures = liquid_and_silicon()
-    water = structures["water-192"]
+    if told.training:  # for which deepmd-kit needs 10 GB of water-192
+        structures["water-81"] = liquid(3)
+    water = structures[told.only[0] if told.training and told.only else "water-192"]
     theirs = ask(peer, water, answers=True)
     model = prepare(convert_deepmd(file), "float32", "cpu")
     calculator = AtomMLCalculator(model)
@@ -127,8 +139,9 @@ def compare(selection: str, file: Path, told: argparse.Namespace, rate: float) -
         grow(model)
         return
     if told.training:
-        print(f"\n{HEAD}")
-        print(training(peer, file, [rattled(water, 0.02, 1)], told.rounds).row(f"{selection}, training step"))
+        for name, atoms in structures.items():
+            if name in (told.only or ["water-192"]):
+                learn(peer, file, [rattled(atoms, 0.02, 1)], told, f"{selection}, {name}")
         peer.close()
         return
     print(f"\n{HEAD}")
@@ -154,10 +167,23 @@ def compare(selection: str, file: Path, told: argparse.Namespace, rate: float) -
     peer.close()
 
 
-def training(peer: Peer, file: Path, structures: list[Any], rounds: int) -> Any:
+def learn(peer: Peer, file: Path, structures: list[Any], told: argparse.Namespace, name: str) -> None:
+    """Rows of a training step and, with ``--plain``, of the same by torch differentiating twice."""
+    from pairing import HEAD
+
+    print(f"\n{HEAD}")
+    for plain in (False, True) if told.plain else (False,):
+        pair, peaks = training(peer, file, structures, told, plain=plain)
+        print(pair.row(f"{name}, step, plain path" if plain else f"{name}, step"), flush=True)
+        print("peak memory, MB: deepmd-kit {:.0f}, atomml {:.0f}".format(*peaks))
+
+
+def training(
+    peer: Peer, file: Path, structures: list[Any], told: argparse.Namespace, *, plain: bool
+) -> tuple[Any, tuple[float, float]]:
     """Steps on energies and forces that should be zero, all weights, Adam, neighbour lists included."""
     import torch
-    from pairing import Pair, seconds_of
+    from pairing import Pair
 
     from atomml.graph import build_graph
     from atomml.potentials.dpa3.deepmd_files import convert_deepmd
@@ -172,6 +198,7 @@ def training(peer: Peer, file: Path, structures: list[Any], rounds: int) -> Any:
     def step() -> None:
         """As the peer's."""
         graph = build_graph(structures, model.info.cutoff, model.info.bond_cutoff)
+        graph.positions.requires_grad_(plain)  # which insists on the plain path
         optimiser.zero_grad()
         found = model.differentiable(graph, stress=False, create_graph=True)
         assert found.forces is not None
@@ -184,16 +211,19 @@ def training(peer: Peer, file: Path, structures: list[Any], rounds: int) -> Any:
         {"symbols": list(a.symbols), "positions": a.positions.tolist(), "cell": a.cell.tolist()}
         for a in structures
     ]
-    pair = Pair([], [])
-    for number in range(rounds + 1):
-        spent = seconds_of(step)
+    pair, clock = Pair([], []), time.process_time if told.cpu else time.perf_counter
+    for number in range(told.rounds + 1):
+        start = clock()
+        step()
+        spent = clock() - start
+        ours = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
         reply = peer.send({"batch": batch})
-        if number == 0:
+        if number == 0 and not plain:  # before the plain path's the peer has made steps already
             print(f"first loss: deepmd-kit {reply['loss']:.6g}, atomml {losses[0]:.6g}")
-        else:
+        if number > 0:
             pair.ours.append(spent)
-            pair.theirs.append(reply["ms"] / 1e3)
-    return pair
+            pair.theirs.append(reply["cpu_ms" if told.cpu else "ms"] / 1e3)
+    return pair, (reply["peak"] / 1e3, ours)
 
 
 def ask(peer: Peer, atoms: Any, *, answers: bool = False) -> dict[str, Any]:

@@ -32,6 +32,7 @@ class FittingNet(nn.Module):
 
     def __init__(self, n_in: int, widths: tuple[int, ...], act: str, step: bool) -> None:
         super().__init__()
+        self.act = act
         inputs = (n_in, *widths[:-1])
         self.layers = nn.ModuleList(
             FittingLayer(a, b, act, step) for a, b in zip(inputs, widths, strict=True)

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from atomml.errors import ModelError
 from atomml.graph.atom_graph import AtomGraph
-from atomml.model import Energies, FastPath, ModelInfo, Potential, Prediction
+from atomml.model import Energies, FastPath, ModelInfo, Potential, Prediction, TrainingPath
 from atomml.nn import segment_sum
 from atomml.nn.segment import gather
 from atomml.potentials.dpa3.config import DPA3Config
@@ -246,6 +246,13 @@ class DPA3(Potential):
         from atomml.potentials.dpa3.fast import FastDPA3  # numba loads only where it is used
 
         return FastDPA3(self) if FastDPA3.supports(self) else None
+
+    def build_training_path(self) -> TrainingPath | None:
+        """Fused kernels on the CPU where the fast path's cover this model; elsewhere the plain path."""
+        from atomml.potentials.dpa3.fast import FastDPA3
+        from atomml.potentials.dpa3.training import TrainingDPA3
+
+        return TrainingDPA3(self) if FastDPA3.supports(self) else None
 
     def energies(self, graph: AtomGraph) -> Energies:
         """Site energies, and the features of the last layer."""

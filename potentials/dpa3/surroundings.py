@@ -12,7 +12,7 @@ from atomml.errors import ModelError
 from atomml.graph.atom_graph import AtomGraph
 from atomml.potentials.dpa3.config import DPA3Config
 
-__all__ = ["Surroundings", "rest_of_switch", "switch"]
+__all__ = ["Surroundings", "bond_terms", "edge_terms", "rest_of_switch", "switch"]
 
 COSINE_SHRINK = 1 - 1e-6
 LENGTH_PROTECTION = 1e-6
@@ -98,17 +98,9 @@ class Surroundings:
             )
         centre, neighbour = graph.edge_index
         vectors = graph.edge_vectors()
-        length = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
-        weight = switch(length, config.e_rcut_smth, config.e_rcut, config.use_exp_switch)
-        protected = length + config.env_protection
-        row = rows[centre]
-        scale = deviation.double()[row]
-        inverse = (weight / protected - mean.double()[row, None]) / scale[:, :1]
-        direction = vectors / protected**2 * weight / scale[:, 1:]
+        length, inverse, direction, weight = edge_terms(vectors, rows[centre], config, mean, deviation)
         bonds, first, second = _angles(graph)
-        unit = (vectors / (length + LENGTH_PROTECTION))[bonds]
-        short = length[bonds]
-        angle_switch = switch(short, config.a_rcut_smth, config.a_rcut, config.use_exp_switch)
+        unit, angle_switch = bond_terms(vectors[bonds], config)
         cosine = (unit[first] * unit[second]).sum(1, keepdim=True) * (COSINE_SHRINK / math.sqrt(math.pi))
         return cls(
             centre=centre,
@@ -125,6 +117,33 @@ class Surroundings:
             cosine=cosine.to(dtype),
             angle_weight=(angle_switch[first] * angle_switch[second]).to(dtype),
         )
+
+
+def edge_terms(
+    vectors: Tensor, row: Tensor, config: DPA3Config, mean: Tensor, deviation: Tensor
+) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Length, normalised inverse, normalised direction and switch of edges; as in :class:`Surroundings`.
+
+    Args:
+        vectors: ``(n_edges, 3)`` Å.
+        row: ``(n_edges,)`` type of the atom at the centre.
+        config: Cutoff and switch.
+        mean: As of :meth:`Surroundings.of`.
+        deviation: As of :meth:`Surroundings.of`.
+    """
+    length = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    weight = switch(length, config.e_rcut_smth, config.e_rcut, config.use_exp_switch)
+    protected = length + config.env_protection
+    scale = deviation.double()[row]
+    inverse = (weight / protected - mean.double()[row, None]) / scale[:, :1]
+    return length, inverse, vectors / protected**2 * weight / scale[:, 1:], weight
+
+
+def bond_terms(vectors: Tensor, config: DPA3Config) -> tuple[Tensor, Tensor]:
+    """Directions ``(n_bonds, 3)`` between which angles are, and switches ``(n_bonds, 1)``, of bonds."""
+    length = torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    angle_switch = switch(length, config.a_rcut_smth, config.a_rcut, config.use_exp_switch)
+    return vectors / (length + LENGTH_PROTECTION), angle_switch
 
 
 def _angles(graph: AtomGraph) -> tuple[Tensor, Tensor, Tensor]:

@@ -17,11 +17,12 @@ import torch
 from torch import Tensor
 
 from atomml.graph.atom_graph import AtomGraph
-from atomml.model import Potential, Prediction, virial_to_stress
+from atomml.model import Potential, Prediction
 from atomml.potentials.chgnet.fast import FastCHGNet, Geometry
 from atomml.potentials.chgnet.model import COSINE_SHRINK, CHGNet
 from atomml.potentials.chgnet.training.functions import Parts, Rows
 from atomml.potentials.chgnet.training.network import Directed, evaluate
+from atomml.tangents import direction_of_loss
 
 __all__ = ["TrainingCHGNet"]
 
@@ -107,14 +108,7 @@ def _directed(
     """Lengths and angles with their tangents along the direction that the loss's gradients give."""
     top = geometry.top
     vectors, distances = torch.from_numpy(geometry.vectors), torch.from_numpy(geometry.distances)
-    centre, neighbour = graph.edge_index
-    along = torch.zeros_like(vectors)
-    if forces is not None:
-        along = forces[centre] - forces[neighbour]
-    if stress is not None:
-        # The map from strain gradient to stress is its own adjoint; where there is no stress, no strain.
-        strain = virial_to_stress(stress, graph).nan_to_num(nan=0.0)
-        along = along + torch.einsum("ei,eij->ej", vectors, strain[graph.batch[centre]])
+    along = direction_of_loss(graph, vectors, forces, stress)
     directions = vectors / distances[:, None]
     stretch = (directions * along).sum(dim=1)
     primary, short = (torch.from_numpy(index).long() for index in (top.primary, top.short_edge))

@@ -20,7 +20,14 @@ from atomml.kernels.activations import LOOSE, exponential
 from atomml.kernels.compile import INNER
 from atomml.kernels.vectors import Vectors, vector_lanes
 
-__all__ = ["bounded_parameters", "slope", "value", "value_and_slope_of_block", "value_of_block"]
+__all__ = [
+    "bounded_parameters",
+    "slope",
+    "value",
+    "value_and_bends_of_block",
+    "value_and_slope_of_block",
+    "value_of_block",
+]
 
 
 def bounded_parameters(name: str, dtype: np.dtype[Any]) -> NDArray[Any] | None:
@@ -76,6 +83,14 @@ def value_and_slope_of_block(y: Any, slopes: Any, n_rows: int, act: Any) -> None
         _value_and_slope_of_vector(y, at, threshold, rate, shift, offset, slopes)
 
 
+@numba.njit(**INNER)
+def value_and_bends_of_block(y: Any, slopes: Any, curvatures: Any, n_rows: int, act: Any) -> None:
+    """Replace the first rows of a block by their values, and write first and second derivatives to others."""
+    threshold, rate, shift, offset = act[0], act[1], act[2], act[3]
+    for at in range(0, n_rows * y.shape[1], vector_lanes(y)):
+        _value_and_bends_of_vector(y, at, threshold, rate, shift, offset, slopes, curvatures)
+
+
 @intrinsic
 def _value_of_vector(
     typingctx: Any, y: Any, at: Any, threshold: Any, rate: Any, shift: Any, offset: Any
@@ -94,6 +109,23 @@ def _value_and_slope_of_vector(
     return signature, _emit
 
 
+@intrinsic
+def _value_and_bends_of_vector(
+    typingctx: Any,
+    y: Any,
+    at: Any,
+    threshold: Any,
+    rate: Any,
+    shift: Any,
+    offset: Any,
+    slopes: Any,
+    curvatures: Any,
+) -> Any:
+    """The same, and the second derivative at the same place of a third array."""
+    signature = types.void(y, types.intp, y.dtype, y.dtype, y.dtype, y.dtype, slopes, curvatures)
+    return signature, _emit
+
+
 def _emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     """LLVM code of one vector."""
     v = Vectors(context, builder, signature.args[0].dtype)
@@ -106,9 +138,15 @@ def _emit(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
     u = builder.fdiv(one, builder.fadd(one, v.exponential(builder.select(below, builder.fneg(x), above))))
     bent = builder.fadd(v.multiply_add(u, v.constant(2.0), v.constant(-1.0)), offset)
     v.store(builder.select(below, builder.fmul(x, u), bent), place)
-    if len(arguments) == 7:
-        rest = builder.fsub(one, u)
+    if len(arguments) >= 7:
+        rest, double = builder.fsub(one, u), builder.fadd(rate, rate)
         inner = v.multiply_add(x, rest, one)
-        factor = builder.select(below, inner, builder.fmul(builder.fadd(rate, rate), rest))
+        factor = builder.select(below, inner, builder.fmul(double, rest))
         v.store(builder.fmul(u, factor), v.pointer(signature.args[6], arguments[6], arguments[1]))
+    if len(arguments) == 8:
+        tilt = builder.fsub(rest, u)
+        inner = v.multiply_add(x, tilt, v.constant(2.0))
+        factor = builder.select(below, inner, builder.fmul(builder.fmul(double, rate), tilt))
+        bend = builder.fmul(builder.fmul(u, rest), factor)
+        v.store(bend, v.pointer(signature.args[7], arguments[7], arguments[1]))
     return context.get_dummy_value()

@@ -50,6 +50,10 @@ class FastDPA3:
             and all(bounded_parameters(act, _DTYPE) is not None for act in acts)
         )
 
+    def refold(self) -> None:
+        """Take the model's weights as they are now."""
+        self.weights = fold(self.model)
+
     def __call__(self, graph: AtomGraph, forces: bool, stress: bool) -> Prediction:
         """The prediction; both derivatives come together, or none where neither is wanted."""
         model = self.model

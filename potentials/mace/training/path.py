@@ -10,7 +10,6 @@ Pearlmutter, Neural Comput. 6, 147 (1994)).
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
 from dataclasses import replace
 from typing import Any
 
@@ -27,6 +26,7 @@ from atomml.potentials.mace.model import MACE
 from atomml.potentials.mace.product import Product
 from atomml.potentials.mace.training.functions import Edges
 from atomml.potentials.mace.training.network import Layer, Placed, readout
+from atomml.tangents import direction_of_loss, with_tangents
 
 __all__ = ["TrainingMACE"]
 
@@ -124,7 +124,7 @@ class _Prediction(torch.autograd.Function):
         model, graph, head = ctx.model, ctx.graph, ctx.head
         asking = [weights for weights in model.parameters() if weights.requires_grad]
         vectors = graph.edge_vectors()
-        along = _direction(graph, vectors, given["forces"], given["stress"])
+        along = direction_of_loss(graph, vectors, given["forces"], given["stress"])
         with torch.enable_grad():
             found = ctx.path.evaluate(model, head, graph, _placed(model, graph, vectors, along))
             loss = _linear_form(model, graph, head, given, *found)
@@ -153,19 +153,6 @@ def _linear_form(
     return total
 
 
-def _direction(graph: AtomGraph, vectors: Tensor, forces: Tensor | None, stress: Tensor | None) -> Tensor:
-    """Change of each edge's vector along the direction that the loss's gradients give."""
-    centre, neighbour = graph.edge_index
-    along = torch.zeros_like(vectors)
-    if forces is not None:
-        along = forces[centre] - forces[neighbour]
-    if stress is not None:
-        # The map from strain gradient to stress is its own adjoint; where there is no stress, no strain.
-        strain = virial_to_stress(stress, graph).nan_to_num(nan=0.0)
-        along = along + torch.einsum("ei,eij->ej", vectors, strain[graph.batch[centre]])
-    return along
-
-
 def _placed(model: MACE, graph: AtomGraph, vectors: Tensor, along: Tensor | None = None) -> Placed:
     """Harmonics and radial functions of the edges, with tangents if there is a direction."""
     edges = Edges.of(graph)
@@ -177,11 +164,9 @@ def _placed(model: MACE, graph: AtomGraph, vectors: Tensor, along: Tensor | None
         basis, cut = _radial(model, vectors[primary], pairs)
     else:
         k = 2
-        (value,), (turn,) = _with_tangents(lambda v: (_harmonics(model, v),), vectors, along)
+        (value,), (turn,) = with_tangents(lambda v: (_harmonics(model, v),), vectors, along)
         harmonics = torch.stack([value, turn])
-        values, tangents = _with_tangents(
-            lambda v: _radial(model, v, pairs), vectors[primary], along[primary]
-        )
+        values, tangents = with_tangents(lambda v: _radial(model, v, pairs), vectors[primary], along[primary])
         basis, cut = (torch.cat(both) for both in zip(values, tangents, strict=True))
     rows = model._row[graph.numbers]
     order = torch.argsort(rows, stable=True)
@@ -214,24 +199,6 @@ def _radial(model: MACE, vectors: Tensor, pairs: Tensor) -> tuple[Tensor, Tensor
     distances = torch.linalg.vector_norm(vectors, dim=1, keepdim=True).to(model.dtype)
     basis, cut = model.basis(distances, pairs)
     return (basis * cut, cut) if model.config.early_cutoff else (basis, cut)
-
-
-def _with_tangents(
-    function: Callable[[Tensor], tuple[Tensor, ...]], at: Tensor, along: Tensor
-) -> tuple[tuple[Tensor, ...], tuple[Tensor, ...]]:
-    """Values and directional derivatives.
-
-    A product with the transposed Jacobian is linear in its argument, and what it is transposed to is the
-    directional derivative: two ways back do what ``torch.func.jvp``, for which torch 2.13 compiles scripts
-    that it deprecates, would.
-    """
-    with torch.enable_grad():
-        at = at.detach().requires_grad_()
-        values = function(at)
-        probes = tuple(torch.zeros_like(value, requires_grad=True) for value in values)
-        (back,) = torch.autograd.grad(values, at, probes, create_graph=True)
-        tangents = torch.autograd.grad(back, probes, along, materialize_grads=True)
-    return tuple(value.detach() for value in values), tangents
 
 
 def _repulsion(model: MACE, graph: AtomGraph, vectors: Tensor) -> Tensor:

@@ -1,0 +1,217 @@
+"""DPA3's training path: same prediction and same weight gradients as double backward, and as differences."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+from ase.build import bulk, molecule
+from test_dpa3 import FAST, PLAIN_ONLY, crystals, small
+from torch import Tensor
+
+from atomml.graph import build_graph
+from atomml.graph.atom_graph import AtomGraph
+from atomml.model import Prediction
+from atomml.potentials.dpa3 import DPA3
+from atomml.potentials.dpa3.fast.bounded import bounded_parameters, value_and_bends_of_block
+from atomml.potentials.dpa3.layers import activation
+from atomml.potentials.dpa3.training import TrainingDPA3
+from atomml.potentials.dpa3.training.network import activated
+
+FIELDS = ("energy", "site_energies", "forces", "stress", "atom_features", "crystal_features")
+
+
+@pytest.fixture(autouse=True)
+def _one_thread_after() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def model_of(kind: str = "published kind", dtype: torch.dtype = torch.float64) -> DPA3:
+    """Random weights that learn."""
+    model = small(**(FAST | PLAIN_ONLY)[kind]).to(dtype)
+    for weights in model.parameters():
+        weights.requires_grad_()
+    return model
+
+
+def graph_of(copies: int = 1) -> AtomGraph:
+    """Crystals, a layer, molecules, an atom alone; more bonds on an atom than a block has rows."""
+    dense = bulk("Si", "fcc", 2.9)
+    dense.rattle(0.05, seed=9)
+    return build_graph([*crystals() * copies, dense, molecule("H2O")], 4.5, 3.5)
+
+
+def loss_of(found: Prediction, graph: AtomGraph, names: tuple[str, ...]) -> Tensor:
+    """A smooth loss that asks every field for something else."""
+    total = torch.zeros((), dtype=torch.float64)
+    for k, name in enumerate(names):
+        value = getattr(found, name)
+        if name == "stress":
+            value = 100 * value[graph.pbc.all(dim=1)]
+        target = torch.linspace(-1, 1, value.numel(), dtype=torch.float64).reshape(value.shape)
+        total = total + ((value.double() - target) ** 2).mean() / (k + 1)
+    return total
+
+
+def gradients(model: DPA3, graph: AtomGraph, names: tuple[str, ...] = FIELDS) -> dict[str, Tensor]:
+    """Of the loss, by the path that ``differentiable`` takes; zeros where nothing depends."""
+    model.zero_grad()
+    loss_of(model.differentiable(graph, create_graph=True), graph, names).backward()
+    return {
+        name: torch.zeros_like(weights) if weights.grad is None else weights.grad.clone()
+        for name, weights in model.named_parameters()
+    }
+
+
+def insisting(graph: AtomGraph) -> AtomGraph:
+    """The same; positions that ask for a gradient insist on double backward."""
+    return replace(graph, positions=graph.positions.clone().requires_grad_())
+
+
+def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
+    """Sums of some ten thousand terms in float64, in another order."""
+    scale = max(float(expected.abs().max()) for expected in theirs.values() if expected.numel())
+    for name, expected in theirs.items():
+        torch.testing.assert_close(ours[name], expected, atol=1e-12 * scale, rtol=1e-10, msg=name)
+
+
+@pytest.mark.parametrize("kind", FAST)
+def test_gradients_are_those_of_double_backward(kind: str) -> None:
+    model, graph = model_of(kind), graph_of()
+    assert isinstance(model.training_path(), TrainingDPA3)
+    assert_same(gradients(model, graph), gradients(model, insisting(graph)))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+@pytest.mark.parametrize("names", [("forces",), ("stress",), ("energy",), ("energy", "forces")])
+def test_each_label_alone_by_any_number_of_threads(names: tuple[str, ...], threads: int) -> None:
+    model, graph = model_of(), graph_of(copies=2)
+    torch.set_num_threads(threads)
+    assert_same(gradients(model, graph, names), gradients(model, insisting(graph), names))
+
+
+def test_one_structure_is_shared_by_threads_too() -> None:
+    """Its parts add to copies of what they share."""
+    model, graph = model_of(), build_graph(bulk("SiO", "zincblende", 4.6, cubic=True), 4.5, 3.5)
+    torch.set_num_threads(2)
+    assert_same(gradients(model, graph), gradients(model, insisting(graph)))
+
+
+def test_gradients_are_central_differences() -> None:
+    model, graph = model_of(), graph_of()
+    ours = gradients(model, graph, ("energy", "forces", "stress"))
+    generator = torch.Generator().manual_seed(3)
+    along = {
+        name: torch.randn(w.shape, dtype=w.dtype, generator=generator) * (w.detach().abs().mean() + 1e-3)
+        for name, w in model.named_parameters()
+    }
+    analytic = sum(float((ours[name] * along[name]).sum()) for name in along)
+    numeric, step = 0.0, 1e-4
+    # Fourth order: the error falls as step^4, rounding grows as 1e-16 / step.
+    for point, weight in ((1, 2 / 3), (-1, -2 / 3), (2, -1 / 12), (-2, 1 / 12)):
+        with torch.no_grad():
+            for name, w in model.named_parameters():
+                w += point * step * along[name]
+            found = model.predict(graph, path="plain")
+            numeric += weight / step * float(loss_of(found, graph, ("energy", "forces", "stress")))
+            for name, w in model.named_parameters():
+                w -= point * step * along[name]
+    assert numeric == pytest.approx(analytic, rel=1e-6)
+
+
+@pytest.mark.parametrize("kind", ["published kind", "data sets"])
+def test_the_prediction_is_that_of_the_plain_path(kind: str) -> None:
+    model, graph = model_of(kind), graph_of()
+    ours, slow = model.differentiable(graph, create_graph=True), model.predict(graph, path="plain")
+    for name in FIELDS:
+        value, expected = getattr(ours, name), getattr(slow, name)
+        assert value.requires_grad
+        scale = float(expected.nan_to_num().abs().max())
+        torch.testing.assert_close(value.detach(), expected, atol=1e-11 * scale, rtol=1e-11, equal_nan=True)
+
+
+def test_float32_gradients_are_near_those_of_float64_with_the_same_bits_every_time() -> None:
+    graph = graph_of()
+    exact = gradients(model_of(), graph)
+    model = model_of(dtype=torch.float32)
+    for threads in (1, 2):
+        torch.set_num_threads(threads)
+        first, second = gradients(model, graph), gradients(model, graph)
+        for name, found in first.items():
+            assert torch.equal(found, second[name])
+            # Some hundred float32 roundings of 6e-8 on the way to each sum.
+            error = float((found.double() - exact[name]).norm() / (exact[name].norm() + 1e-6))
+            assert error < 2e-4, name
+
+
+def test_atoms_alone_have_gradients_too() -> None:
+    """No edge anywhere: labels of free atoms stand in many sets."""
+    model, graph = model_of(), build_graph([molecule("O"), molecule("C")], 4.5, 3.5)
+    names = ("energy", "forces")
+    assert_same(gradients(model, graph, names), gradients(model, insisting(graph), names))
+
+
+def test_frozen_weights_ask_for_nothing() -> None:
+    model, graph = model_of(), graph_of()
+    everything = gradients(model, graph)
+    for name, weights in model.named_parameters():
+        weights.requires_grad_("fitting" in name or "layers.1" in name)
+    for name, found in gradients(model, graph).items():
+        frozen = not ("fitting" in name or "layers.1" in name)
+        expected = torch.zeros_like(found) if frozen else everything[name]
+        torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-9)
+
+
+def test_another_head_and_changed_weights_are_seen() -> None:
+    """The path reads the model as it is at each call."""
+    model, graph = model_of("data sets"), graph_of()
+    before = gradients(model, graph)
+    model.with_head("a")
+    with torch.no_grad():
+        model.embedding += 0.1
+    after = gradients(model, graph)
+    assert float((after["fitting.layers.0.weight"] - before["fitting.layers.0.weight"]).abs().max()) > 1e-3
+    assert_same(after, gradients(model, insisting(graph)))
+
+
+def test_weights_changed_before_backward_are_refused() -> None:
+    model, graph = model_of(), graph_of()
+    loss = loss_of(model.differentiable(graph, create_graph=True), graph, FIELDS)
+    with torch.no_grad():
+        model.embedding += 1
+    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+        loss.backward()
+
+
+@pytest.mark.parametrize("kind", PLAIN_ONLY)
+def test_other_kinds_are_trained_by_the_plain_path(kind: str) -> None:
+    model, graph = model_of(kind), build_graph(crystals()[0], 4.5, 3.5)
+    assert model.training_path() is None
+    assert any(bool(found.any()) for found in gradients(model, graph, ("forces",)).values())
+
+
+@pytest.mark.parametrize("name", ["silu", "tanh", "silut:3.0", "silut:10.0"])
+@pytest.mark.parametrize("dtype", [np.float32, np.float64])
+def test_second_derivatives_are_those_of_torch(name: str, dtype: type[np.floating]) -> None:
+    x = np.linspace(-40, 40, 48 * 64).reshape(48, 64).astype(dtype)
+    values, slopes, curvatures = x.copy(), np.empty_like(x), np.empty_like(x)
+    parameters = bounded_parameters(name, np.dtype(dtype))
+    assert parameters is not None
+    value_and_bends_of_block(values, slopes, curvatures, 48, parameters)
+    at = torch.tensor(x, dtype=torch.float64, requires_grad=True)
+    wanted = activation(name)(at)
+    (slope,) = torch.autograd.grad(wanted.sum(), at, create_graph=True)
+    (curvature,) = torch.autograd.grad(slope.sum(), at)
+    allowed = 2e-6 if dtype == np.float32 else 1e-14  # some units in the last place of 10
+    for found, right in ((values, wanted), (slopes, slope), (curvatures, curvature)):
+        np.testing.assert_allclose(found, right.detach(), rtol=allowed, atol=allowed)
+    both = activated(
+        torch.stack([torch.tensor(x), torch.full(x.shape, 2.0, dtype=torch.tensor(x).dtype)]), parameters
+    )
+    np.testing.assert_allclose(both[0], wanted.detach(), rtol=allowed, atol=allowed)
+    np.testing.assert_allclose(both[1], 2 * slope.detach(), rtol=2 * allowed, atol=2 * allowed)
