@@ -332,7 +332,7 @@ def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
 
 def test_shards_of_a_library_together_are_the_whole(library: str) -> None:
     """The same bytes in every table; poses of one ligand stay together, a bad record is in one shard."""
-    settings = QUICK | {"workers": 0}
+    settings: dict[str, Any] = {"conformers": 2, "searches": 1, "workers": 0}
     whole = ligand_strain(library, out="whole", **settings)
     parts = [ligand_strain(library, out="run", shard=f"{n}/3", **settings) for n in (1, 2)]
     gathered = ligand_strain(library, out="run", resume=True, merge=True, **settings)
@@ -351,7 +351,7 @@ def test_shards_of_a_library_together_are_the_whole(library: str) -> None:
 
 
 def test_what_a_shard_found_of_another_pose_is_not_taken(library: str) -> None:
-    settings = QUICK | {"workers": 0}
+    settings: dict[str, Any] = {"conformers": 2, "searches": 1, "workers": 0}
     for part in ("1/2", "2/2"):
         ligand_strain(library, out="run", shard=part, **settings)
     blocks = [Chem.MolToMolBlock(embedded(smiles, seed=5)) for smiles in LIBRARY]
