@@ -76,7 +76,7 @@ class HeadedShape:
         return cls(**given)
 
     def _heads(self) -> tuple[str, ...]:
-        return cast(Any, self).heads  # type: ignore[no-any-return]
+        return cast(Any, self).heads
 
     def _head(self) -> str | None:
-        return cast(Any, self).head  # type: ignore[no-any-return]
+        return cast(Any, self).head

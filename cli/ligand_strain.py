@@ -11,10 +11,10 @@ from typing import Any
 
 from atomml.cli.parsing import Parser, add_flags, calculator_settings, layers_of, resolve_flags
 from atomml.cli.workflow import (
-    EXIT_NOT_CONVERGED,
     SharedOptions,
     add_control_flags,
     set_threads,
+    told,
     with_dispersion,
 )
 from atomml.config import OptionSpec, option_specs
@@ -140,7 +140,7 @@ def _named(found: argparse.Namespace) -> list[str]:
 
 
 def _carry_out(command: Poses, threads: int | None) -> int:
-    from atomml.cli.display import print_json, run_shown
+    from atomml.cli.display import run_shown
     from atomml.workflows import ligand_strain
 
     found = command.found
@@ -155,11 +155,7 @@ def _carry_out(command: Poses, threads: int | None) -> int:
             threads=threads,
             **options,
         )
-    if found.json:
-        print_json(result.summary)
-    elif not found.quiet:
-        _show(result)
-    return 0 if result.converged else EXIT_NOT_CONVERGED
+    return told(result, found, _show)
 
 
 def _show(result: Any) -> None:
