@@ -20,7 +20,8 @@ class AtomMLCalculator(AttentiveCalculator):
 
     Energies in eV, forces in eV/Å, stress in eV/Å³ (Voigt, positive under tension), magnetic
     moments in μB where the model has them; of a committee also ``energy_std`` (eV) and ``forces_std``
-    (eV/Å, for each atom) in ``results``.
+    (eV/Å, for each atom) in ``results``. Total charge and unpaired electrons are ``charge`` and ``spin`` in
+    ``atoms.info``; where they change, the answer is computed anew.
 
     Args:
         model: The potential.
