@@ -5,21 +5,23 @@ from __future__ import annotations
 from typing import Any, ClassVar
 
 from ase import Atoms
-from ase.calculators.calculator import Calculator, PropertyNotImplementedError, all_changes
+from ase.calculators.calculator import PropertyNotImplementedError, all_changes
 from ase.stress import full_3x3_to_voigt_6_stress
 
+from atomml.attentive_calculator import AttentiveCalculator
 from atomml.graph import GraphBuilder
 from atomml.model import Potential, Prediction
 
 __all__ = ["AtomMLCalculator"]
 
 
-class AtomMLCalculator(Calculator):  # type: ignore[misc]
+class AtomMLCalculator(AttentiveCalculator):
     """ASE calculator of a potential.
 
     Energies in eV, forces in eV/Å, stress in eV/Å³ (Voigt, positive under tension), magnetic
     moments in μB where the model has them; of a committee also ``energy_std`` (eV) and ``forces_std``
-    (eV/Å, for each atom) in ``results``.
+    (eV/Å, for each atom) in ``results``. Total charge and unpaired electrons are ``charge`` and ``spin`` in
+    ``atoms.info``; where they change, the answer is computed anew.
 
     Args:
         model: The potential.

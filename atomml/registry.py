@@ -9,27 +9,20 @@ that their checkpoints load).
 from __future__ import annotations
 
 import difflib
-import json
 import os
-import re
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager
 from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from atomml.errors import CheckpointError, ModelError, OptionError
-from atomml.files import write_atomic
+from atomml.errors import CheckpointError, ModelError
+from atomml.placement import prepare, seeded_generator, undisturbed_generator
+from atomml.user_models import check_name, check_record, forget, keep, models_folder, user_models
 
 if TYPE_CHECKING:
-    import torch
-
     from atomml.base_model import Model
     from atomml.model import Potential
-
-    AnyModel = TypeVar("AnyModel", bound=Model)
 
 __all__ = [
     "BUILT_IN",
@@ -121,7 +114,6 @@ METHODS = {
 }
 """Names that workflows take as a model and that are none of ours; :mod:`atomml.data.label` computes them."""
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._+-]{0,63}", re.ASCII)
 _FOREIGN_SUFFIXES = (
     ".pt",
     ".pth",
@@ -144,7 +136,8 @@ def model_entries() -> list[ModelEntry]:
         ModelEntry(point.name, f"from {_origin(point)}", "plug-in", point.value)
         for point in entry_points(group="atomml.models")
     ]
-    return [*BUILT_IN, *plugged, *_user_entries()]
+    added = [ModelEntry(name, "added by the user", "user", str(path)) for name, path in user_models().items()]
+    return [*BUILT_IN, *plugged, *added]
 
 
 def find_entry(name: str) -> ModelEntry | None:
@@ -189,7 +182,7 @@ def load_model(name_or_path: str | Path, dtype: str = "float32", device: str = "
 
     model = load_model_file(path, dtype, device)
     if entry is not None:
-        _check_record(entry, model.info.sha256)
+        check_record(entry.name, path, model.info.sha256)
         model.info = replace(model.info, name=entry.name)
     return model
 
@@ -211,32 +204,6 @@ def _made(entry: ModelEntry) -> Potential:
     if not model.info.sha256:  # no file to take it from
         model.info = replace(model.info, sha256=model_digest(model))
     return model
-
-
-def undisturbed_generator() -> AbstractContextManager[None]:
-    """Fresh layers draw random weights before theirs are loaded; the caller's generator stays as it was."""
-    import torch
-
-    return torch.random.fork_rng(devices=[])
-
-
-@contextmanager
-def seeded_generator(seed: int) -> Iterator[None]:
-    """Random numbers drawn inside follow from the seed; the caller's generator stays as it was."""
-    import torch
-
-    with undisturbed_generator():
-        torch.set_rng_state(torch.Generator().manual_seed(seed).get_state())
-        yield
-
-
-def prepare(model: AnyModel, dtype: str, device: str) -> AnyModel:
-    """The model in the wanted precision, on the wanted device, in eval mode, weights frozen.
-
-    Raises:
-        OptionError: A dtype or device that there is not.
-    """
-    return model.to(dtype=_dtype(dtype), device=_device(device)).eval().requires_grad_(False)
 
 
 def family_class(family: str, where: str) -> type[Model]:
@@ -301,37 +268,20 @@ def _of_any_kind(name: str) -> Model:
     return load_model(name, dtype="float64", device="cpu")
 
 
-def models_folder() -> Path:
-    """Where added models are kept: below ``ATOMML_HOME``, ``XDG_DATA_HOME`` or ``~/.local/share``."""
-    home = os.environ.get("ATOMML_HOME")
-    if home:
-        return Path(home) / "models"
-    data = os.environ.get("XDG_DATA_HOME")
-    return (Path(data) if data else Path.home() / ".local" / "share") / "atomml" / "models"
-
-
 def add_model(file: str | Path, name: str) -> ModelEntry:
     """Verify a checkpoint and copy it to the user's models under a name.
-
-    The record of name and digest is written last: without it there is no model, so that a
-    process killed on the way leaves nothing half added.
 
     Raises:
         ModelError: A name that is taken or not allowed.
         CheckpointError: A damaged or foreign file, or one that holds no model.
     """
-    if not _NAME.fullmatch(name) or name.endswith(".safetensors"):
-        raise ModelError(f"{name!r} cannot name a model: use up to 64 of a-z, 0-9, '.', '_', '+', '-'.")
+    check_name(name)
     if find_entry(name) is not None:
         raise ModelError(f"There is a model called {name} already: choose another name or remove it first.")
     from atomml.checkpoint import load_model_file
 
     path = _checkpoint_path(str(file))
-    digest = load_model_file(path, "float64", "cpu").info.sha256
-    folder = models_folder()
-    folder.mkdir(parents=True, exist_ok=True)
-    write_atomic(folder / f"{name}.safetensors", path.read_bytes())
-    write_atomic(folder / f"{name}.json", json.dumps({"name": name, "sha256": digest}, indent=1) + "\n")
+    keep(path, name, load_model_file(path, "float64", "cpu").info.sha256)
     entry = find_entry(name)
     assert entry is not None
     return entry
@@ -348,31 +298,7 @@ def remove_model(name: str) -> None:
         raise _unknown(name)
     if entry.source != "user":
         raise ModelError(f"{name} is {entry.source} and cannot be removed: only added models can.")
-    (models_folder() / f"{entry.name}.json").unlink(missing_ok=True)
-    Path(entry.target).unlink(missing_ok=True)
-
-
-def _user_entries() -> list[ModelEntry]:
-    folder = models_folder()
-    records = sorted(folder.glob("*.json")) if folder.is_dir() else []
-    return [
-        ModelEntry(record.stem, "added by the user", "user", str(record.with_suffix(".safetensors")))
-        for record in records
-        if _NAME.fullmatch(record.stem)
-    ]
-
-
-def _check_record(entry: ModelEntry, digest: str) -> None:
-    record = Path(entry.target).with_suffix(".json")
-    try:
-        recorded = json.loads(record.read_text())["sha256"]
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise CheckpointError(f"{record} is damaged: remove {entry.name} and add it again.") from error
-    if recorded != digest:
-        raise CheckpointError(
-            f"{entry.target} is not the file that was added as {entry.name} (its digest differs): "
-            "remove it and add it again."
-        )
+    forget(entry.name)
 
 
 def _checkpoint_path(name: str) -> Path:
@@ -435,25 +361,3 @@ def _resolve(target: str) -> Any:
 
 def _origin(point: EntryPoint) -> str:
     return point.dist.name if point.dist is not None else point.module
-
-
-def _dtype(dtype: str) -> torch.dtype:
-    import torch
-
-    known = {"float32": torch.float32, "float64": torch.float64}
-    if dtype not in known:
-        raise OptionError(f"dtype {dtype!r} is not offered: choose float32 or float64.")
-    return known[dtype]
-
-
-def _device(device: str) -> torch.device:
-    import torch
-
-    if device == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        wanted = torch.device(device)
-        torch.empty(0, device=wanted)
-    except (RuntimeError, AssertionError, ValueError, NotImplementedError) as error:
-        raise OptionError(f"device {device!r} is not available here: choose auto or cpu.") from error
-    return wanted

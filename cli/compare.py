@@ -10,11 +10,11 @@ from typing import Any
 from atomml.cli.catalogue import WORKFLOWS, leading_workflow
 from atomml.cli.parsing import Parser, add_flags, calculator_settings, resolve_flags
 from atomml.cli.workflow import (
-    EXIT_NOT_CONVERGED,
     SharedOptions,
     add_control_flags,
     marked_for_ordering,
     set_threads,
+    told,
     with_dispersion,
 )
 from atomml.config import option_specs
@@ -68,7 +68,7 @@ def _compare(workflow: str, found: Any, values: dict[str, Any]) -> int:
     correction = values.pop("dispersion")
     found.models = [with_dispersion(model, correction) for model in found.models]
     settings = calculator_settings(found, "compare", found.models)
-    from atomml.cli.display import print_json, run_shown, say, table
+    from atomml.cli.display import run_shown
     from atomml.run import default_folder
     from atomml.workflows import compare
     from atomml.workflows.inputs import given_model
@@ -91,13 +91,15 @@ def _compare(workflow: str, found: Any, values: dict[str, Any]) -> int:
             overwrite=found.overwrite,
             **values,
         )
-    if found.json:
-        print_json(result.summary)
-    elif not found.quiet:
-        columns = list(result.rows[0]) if result.rows else []
-        sys.stdout.write(table(columns, [list(row.values()) for row in result.rows]))
-        say(f"written to {folder}/ (report.html)")
-    return 0 if result.converged else EXIT_NOT_CONVERGED
+    return told(result, found, _show)
+
+
+def _show(result: Any) -> None:
+    from atomml.cli.display import say, table
+
+    columns = list(result.rows[0]) if result.rows else []
+    sys.stdout.write(table(columns, [list(row.values()) for row in result.rows]))
+    say(f"written to {result.folder}/ (report.html)")
 
 
 def _dry_run(workflow: str, found: Any, values: dict[str, Any], calculator: dict[str, Any]) -> int:

@@ -4,24 +4,26 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import Any
 
 from atomml.cli.parsing import Parser, add_flags, calculator_settings, layers_of, resolve_flags
 from atomml.cli.workflow import (
-    EXIT_NOT_CONVERGED,
     SharedOptions,
     add_control_flags,
     set_threads,
+    told,
     with_dispersion,
 )
-from atomml.config import option_specs
+from atomml.config import OptionSpec, option_specs
 from atomml.errors import OptionError
 from atomml.workflows.ligands.pose_strain import DEFAULT_MODEL, LigandStrainOptions
 
-__all__ = ["run"]
+__all__ = ["Poses", "parse_poses", "run"]
 
+_COMMAND = "ligand-strain"
 _DEFAULTS = {"model": DEFAULT_MODEL, "seed": 0}
 _SHOWN = 20
 _COLUMNS = (
@@ -41,38 +43,95 @@ _ABOUT = (
 )
 
 
-def run(name: str, argv: Sequence[str]) -> int:
-    """Parse, compute, print the ranked table; returns the exit code."""
+@dataclass
+class Poses:
+    """A command line of ``ligand-strain``, understood.
+
+    Attributes:
+        named: Poses, as they were named.
+        values: Every option's value.
+        found: How the command itself behaves.
+        calculator: Keyword arguments for the class of ``--model ase:MODULE:CLASS``.
+    """
+
+    named: list[str]
+    values: dict[str, Any]
+    found: argparse.Namespace
+    calculator: dict[str, Any]
+
+    @property
+    def folder(self) -> Path:
+        """The run folder."""
+        from atomml.run import default_folder
+
+        out = self.values.get("out")
+        return Path(out) if out else default_folder("ligand-strain", self.named[0])
+
+    def model(self) -> Any:
+        """The model as ``ligand_strain`` takes it."""
+        model = self.values["model"]
+        if not str(model).startswith("ase:"):
+            return model
+        from atomml.workflows.inputs import given_model
+
+        allowed = self.found.allow_code or "model" in vars(self.found)
+        return given_model(model, calculator=self.calculator, allow_code=allowed)
+
+
+def parse_poses(
+    prog: str, argv: Sequence[str], more: Mapping[str, OptionSpec], description: str
+) -> tuple[Poses, dict[str, Any]]:
+    """The command line of ``ligand-strain``, or of a command with the same words and options of its own.
+
+    Args:
+        prog: The command, as its help names it.
+        argv: Its words.
+        more: Its own options, beside those of ``ligand-strain``.
+        description: For the help.
+
+    Returns:
+        The command, and the values of ``more``.
+
+    Raises:
+        OptionError: No poses, a wrong option.
+    """
     own = option_specs(LigandStrainOptions)
     shared = {
         key: replace(spec, default=_DEFAULTS.get(key, spec.default))
         for key, spec in option_specs(SharedOptions).items()
         if key not in ("order", "orderings")
     }
-    parser = Parser("atomml ligand-strain", _ABOUT)
+    parser = Parser(prog, description)
     parser.add_argument("poses", nargs="*", metavar="POSES", help="files, folders, patterns")
+    if more:
+        add_flags(parser, more, f"options of {prog.split()[1]}")
     add_flags(parser, own, "options of ligand-strain")
     add_flags(parser, shared, "model and folder")
     add_control_flags(parser)
     found = parser.parse(argv)
-    values = resolve_flags(own | shared, found, name, extra=("poses", "calculator"))
-    poses = _named(found, name)
-    set_threads(threads := values.pop("threads"))
+    values = resolve_flags(own | dict(more) | shared, found, _COMMAND, extra=("poses", "calculator"))
+    poses = _named(found)
     values["model"] = with_dispersion(values["model"], values.pop("dispersion"))
-    settings = calculator_settings(found, name, [values["model"]])
-    if found.dry_run:
-        return _dry_run(poses, values)
-    return _carry_out(poses, values, settings, found, threads)
+    settings = calculator_settings(found, _COMMAND, [values["model"]])
+    ours = {key: values.pop(key) for key in more}
+    return Poses(poses, values, found, settings), ours
 
 
-def _named(found: argparse.Namespace, name: str) -> list[str]:
+def run(name: str, argv: Sequence[str]) -> int:
+    """Parse, compute, print the ranked table; returns the exit code."""
+    command, _ = parse_poses(f"atomml {name}", argv, {}, _ABOUT)
+    set_threads(threads := command.values.pop("threads"))
+    return _dry_run(command) if command.found.dry_run else _carry_out(command, threads)
+
+
+def _named(found: argparse.Namespace) -> list[str]:
     """The poses of the command line, else of the configuration.
 
     Raises:
         OptionError: There are none.
     """
     poses: Any = list(found.poses)
-    for _, layer in layers_of(found, name) if not poses else []:
+    for _, layer in layers_of(found, _COMMAND) if not poses else []:
         value = layer.get("poses", poses)
         poses = [value] if isinstance(value, str) else value
     if not poses:
@@ -80,39 +139,23 @@ def _named(found: argparse.Namespace, name: str) -> list[str]:
     return [str(one) for one in poses]
 
 
-def _carry_out(
-    poses: list[str],
-    values: dict[str, Any],
-    settings: dict[str, Any],
-    found: argparse.Namespace,
-    threads: int | None,
-) -> int:
-    from atomml.cli.display import print_json, run_shown
-    from atomml.run import default_folder
+def _carry_out(command: Poses, threads: int | None) -> int:
+    from atomml.cli.display import run_shown
     from atomml.workflows import ligand_strain
 
-    model: Any = values.pop("model")
-    if str(model).startswith("ase:"):
-        from atomml.workflows.inputs import given_model
-
-        allowed = found.allow_code or "model" in vars(found)
-        model = given_model(model, calculator=settings, allow_code=allowed)
-    out = values.pop("out") or default_folder("ligand-strain", poses[0])
-    with run_shown("ligand-strain", found):
+    found = command.found
+    options = {key: value for key, value in command.values.items() if key not in ("model", "out")}
+    with run_shown(_COMMAND, found):
         result = ligand_strain(
-            poses,
-            model,
-            out=out,
+            command.named,
+            command.model(),
+            out=command.folder,
             resume=found.resume,
             overwrite=found.overwrite,
             threads=threads,
-            **values,
+            **options,
         )
-    if found.json:
-        print_json(result.summary)
-    elif not found.quiet:
-        _show(result)
-    return 0 if result.converged else EXIT_NOT_CONVERGED
+    return told(result, found, _show)
 
 
 def _show(result: Any) -> None:
@@ -129,19 +172,20 @@ def _show(result: Any) -> None:
         say(f"written to {result.folder}/ (results.csv, poses.sdf, minima.sdf, report.html)")
 
 
-def _dry_run(poses: list[str], values: dict[str, Any]) -> int:
+def _dry_run(command: Poses) -> int:
     """How many poses, ligands and minimisations there would be."""
     from atomml.cli.display import say
     from atomml.config import build_options
     from atomml.workflows.inputs import given_model
     from atomml.workflows.ligands.ligand_run import plan
 
+    values = command.values
     own = {key: value for key, value in values.items() if key in LigandStrainOptions.__dataclass_fields__}
     options = build_options(LigandStrainOptions, own)
     model = str(values["model"])
     if not model.startswith("ase:"):
         given_model(model, dtype=values["dtype"], device=values["device"])
-    for line in plan(poses, options):
+    for line in plan(command.named, options):
         say(line)
     say(f"model {model}; nothing was written")
     return 0

@@ -59,7 +59,7 @@ COMMANDS = {
     "finetune": Command("atomml.cli.train", "teach a published model your own calculations"),
     "learn": Command("atomml.cli.workflow", "a committee that asks for labels as it runs, and learns them"),
     "screen": Command("atomml.cli.screen", "one workflow on thousands of structures: one table"),
-    "slurm": Command("atomml.cli.slurm", "write the Slurm job array of a screen"),
+    "slurm": Command("atomml.cli.slurm", "write the Slurm job array of a screen or of ligand-strain"),
     "compare": Command("atomml.cli.compare", "one workflow with several models: one table and the spread"),
     "data": Command("atomml.cli.data", "labelled data: import, report, label, split"),
     "dft": Command("atomml.cli.dft", "density functionals of the suite: energies, forces, geometries"),

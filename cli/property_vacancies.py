@@ -9,12 +9,12 @@ from typing import Any
 from atomml.cli.parsing import Parser, add_flags, calculator_settings, resolve_flags
 from atomml.cli.screen import show_screen
 from atomml.cli.workflow import (
-    EXIT_NOT_CONVERGED,
     SharedOptions,
     add_control_flags,
     marked_for_ordering,
     named_structures,
     set_threads,
+    told,
     with_dispersion,
 )
 from atomml.config import OptionSpec, option_specs
@@ -33,16 +33,12 @@ def run_vacancies(name: str, argv: Sequence[str]) -> int:
         "options of the screen": {k: v for k, v in option_specs(ScreenOptions).items() if k != "folders"},
     }
     given, values, found = _understood(COMMAND, about, argv, specs)
-    from atomml.cli.display import print_json, run_shown
+    from atomml.cli.display import run_shown
     from atomml.workflows import survey_vacancies
 
     with run_shown(COMMAND, found):
         result = survey_vacancies(**given, resume=found.resume, overwrite=found.overwrite, **values)
-    if found.json:
-        print_json(result.summary)
-    elif not found.quiet:
-        show_screen(result)
-    return 0 if result.converged else EXIT_NOT_CONVERGED
+    return told(result, found, show_screen)
 
 
 def run_train(name: str, argv: Sequence[str]) -> int:

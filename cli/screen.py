@@ -12,13 +12,13 @@ from typing import Any
 from atomml.cli.catalogue import WORKFLOWS, leading_workflow
 from atomml.cli.parsing import Parser, add_flags, calculator_settings, resolve_flags
 from atomml.cli.workflow import (
-    EXIT_NOT_CONVERGED,
     Plan,
     SharedOptions,
     add_control_flags,
     marked_for_ordering,
     named_structures,
     set_threads,
+    told,
     with_dispersion,
 )
 from atomml.config import OptionSpec, option_specs
@@ -116,7 +116,7 @@ def run(name: str, argv: Sequence[str]) -> int:
     set_threads(threads := values.pop("threads"))
     if found.dry_run:
         return _dry_run(screening)
-    from atomml.cli.display import print_json, run_shown
+    from atomml.cli.display import run_shown
     from atomml.workflows import screen
 
     model = screening.plan([]).model()
@@ -133,11 +133,7 @@ def run(name: str, argv: Sequence[str]) -> int:
             threads=threads,
             **values,
         )
-    if found.json:
-        print_json(result.summary)
-    elif not found.quiet:
-        show_screen(result)
-    return 0 if result.converged else EXIT_NOT_CONVERGED
+    return told(result, found, show_screen)
 
 
 def show_screen(result: Any) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from atomml.cli.parsing import Parser, add_flags, layers_of, resolve_flags
-from atomml.cli.workflow import EXIT_NOT_CONVERGED, add_control_flags, set_threads
+from atomml.cli.workflow import add_control_flags, set_threads, told
 from atomml.config import OptionSpec, option_specs
 from atomml.errors import OptionError
 from atomml.workflows.inputs import DEFAULT_MODEL
@@ -138,7 +138,7 @@ def _given(found: argparse.Namespace, name: str, brought: DeepMDInput | None) ->
 
 
 def _carry_out(name: str, given: dict[str, Any], values: dict[str, Any], found: argparse.Namespace) -> int:
-    from atomml.cli.display import print_json, print_results, run_shown, say
+    from atomml.cli.display import run_shown
     from atomml.workflows import finetune, train
 
     function: Any = train if name == "train" else finetune
@@ -147,9 +147,11 @@ def _carry_out(name: str, given: dict[str, Any], values: dict[str, Any], found: 
         result = function(**given, resume=found.resume, overwrite=found.overwrite, **values)
     if not result.summary:  # a process beside the first one: that one says everything
         return 0
-    if found.json:
-        print_json(result.summary)
-    elif not found.quiet:
-        print_results(result.results(), result.units())
-        say(f"written to {result.folder}/ (report.html)")
-    return 0 if result.converged else EXIT_NOT_CONVERGED
+    return told(result, found, _show)
+
+
+def _show(result: Any) -> None:
+    from atomml.cli.display import print_results, say
+
+    print_results(result.results(), result.units())
+    say(f"written to {result.folder}/ (report.html)")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -26,6 +26,7 @@ __all__ = [
     "run",
     "set_threads",
     "show_result",
+    "told",
 ]
 
 EXIT_NOT_CONVERGED = 3
@@ -219,15 +220,22 @@ def _structures(found: argparse.Namespace, name: str, workflow: Workflow) -> lis
 
 
 def _carry_out(plan: Plan) -> int:
-    from atomml.cli.display import print_json, run_shown
+    from atomml.cli.display import run_shown
 
     flags = plan.flags
     with run_shown(plan.name, flags):
         result = _call(plan)
+    return told(result, flags, show_result)
+
+
+def told(result: Any, flags: argparse.Namespace, show: Callable[[Any], None]) -> int:
+    """Print a result as ``--json`` and ``--quiet`` ask for, else by ``show``; returns the exit code."""
+    from atomml.cli.display import print_json
+
     if flags.json:
         print_json(result.summary)
     elif not flags.quiet:
-        show_result(result)
+        show(result)
     return 0 if result.converged else EXIT_NOT_CONVERGED
 
 

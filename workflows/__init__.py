@@ -1,7 +1,8 @@
 """One file per scientific question, in folders by theme; each question is also a function of this package.
 
-What all of them share stands beside this file: what they are given (``inputs``, ``foreign``, ``ordering``),
-how a run opens and closes (``run_record``), how much goes to the model at once (``batch_memory``).
+What all of them share stands beside this file: what they are given (``inputs``, ``ordering``), how a run
+opens and closes (``run_record``), who does its items (``work_sharing``, ``shards``), how much goes to the
+model at once (``batch_memory``).
 """
 
 from __future__ import annotations

@@ -83,7 +83,7 @@ class GivenModel:
     def calculator(self, skin: float = 1.0) -> Calculator:
         """An ASE calculator for this model."""
         if self.potential is None:
-            from atomml.workflows.foreign import ForeignCalculator
+            from atomml.foreign_calculator import ForeignCalculator
 
             return ForeignCalculator(self.foreign, self.source)
         from atomml.calculator import AtomMLCalculator
@@ -106,7 +106,7 @@ class GivenModel:
     def record(self) -> dict[str, Any]:
         """What ``summary.json`` says of the model."""
         if self.potential is None:
-            from atomml.workflows.foreign import package_of, settings_of
+            from atomml.foreign_calculator import package_of, settings_of
 
             settings = settings_of(self.foreign) | dict(self.settings)
             return {"name": self.source, "sha256": None, **package_of(self.foreign), "calculator": settings}
@@ -145,7 +145,7 @@ def given_model(
         ModelError: No such model, or a form that is not supported.
         InputError: Code that may not be imported, or ``calculator`` for a model that takes none.
     """
-    from atomml.workflows.foreign import is_calculator, make_calculator, refuse_settings
+    from atomml.foreign_calculator import is_calculator, make_calculator, refuse_settings
 
     if isinstance(model, GivenModel):
         return model

@@ -132,6 +132,7 @@ def _of_two(act: Callable[[Any, Any], Any], left: Value, right: Value) -> Value:
     """An operation that gives None where a value is missing or of the wrong kind."""
 
     def found(row: Row) -> Any:
+        """The value for a row."""
         a, b = left(row), right(row)
         if a is None or b is None:
             return None
@@ -147,6 +148,7 @@ def sorted_rows(rows: Sequence[AnyRow], column: str, descending: bool) -> list[A
     """Rows by a column, numbers before texts; those without a value come last either way."""
 
     def key(row: AnyRow) -> tuple[bool, Any]:
+        """Numbers below texts."""
         value = row[column]
         return (isinstance(value, str), value)
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from atomml.config import as_config, option_units
 from atomml.result import Result
 from atomml.run import RunFolder, open_run
 
-__all__ = ["finish_run", "open_with_options", "render_kept", "write_result"]
+__all__ = ["RunRequest", "finish_run", "open_with_options", "render_kept", "write_result"]
 
 
 def open_with_options(
@@ -49,6 +50,62 @@ def open_with_options(
     )
 
 
+@dataclass(frozen=True)
+class RunRequest:
+    """What a caller asks of a run beside its work: where it goes, and on what it is computed.
+
+    Attributes:
+        out: Run folder; None leaves nothing behind.
+        resume: Go on in a folder that was interrupted.
+        overwrite: Replace a folder of an earlier run.
+        device: Device of a model that is loaded for it.
+        seed: Recorded, and used where something is random.
+    """
+
+    out: str | Path | None
+    resume: bool
+    overwrite: bool
+    device: str
+    seed: int | None
+
+    @contextmanager
+    def open(
+        self,
+        command: str,
+        options: Any,
+        *,
+        may_change: Collection[str] = (),
+        warnings: Iterable[str] = (),
+        **facts: Any,
+    ) -> Iterator[RunFolder]:
+        """The run folder, as :func:`open_with_options`; device and seed are in its configuration.
+
+        Args:
+            command: Name of the command.
+            options: Dataclass of its options.
+            may_change: Options that a resumed run may give other values.
+            warnings: What the checks before the run found; each is said once.
+            **facts: What else the configuration holds: structures, model, dtype.
+
+        Raises:
+            OptionError: As :meth:`atomml.run.RunFolder.open`.
+        """
+        with open_with_options(
+            self.out,
+            command,
+            options,
+            resume=self.resume,
+            overwrite=self.overwrite,
+            may_change=may_change,
+            **facts,
+            device=self.device,
+            seed=self.seed,
+        ) as run:
+            for warning in dict.fromkeys(warnings):
+                run.warn(warning)
+            yield run
+
+
 def write_result(
     run: RunFolder,
     result: Result,
@@ -58,7 +115,7 @@ def write_result(
     seconds: float,
     **more: Any,
 ) -> None:
-    """Write ``summary.json`` from a result, which then holds it and the run's warnings.
+    """Write ``summary.json`` from a result, which then holds it, the run's warnings and its folder.
 
     Args:
         run: The run.
@@ -69,6 +126,7 @@ def write_result(
         **more: Other keys of the summary.
     """
     result.warnings = list(run.warnings)
+    result.folder = run.path if run.kept else None
     result.summary = run.write_summary(
         results=result.results(),
         units=result.units(),

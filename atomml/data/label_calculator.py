@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import all_changes
+
+from atomml.attentive_calculator import AttentiveCalculator
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -12,24 +14,6 @@ if TYPE_CHECKING:
     from atomml.data.label import Engine
 
 __all__ = ["AttentiveCalculator", "LabelCalculator"]
-
-_BESIDE = ("charge", "spin", "bonds")
-
-
-class AttentiveCalculator(Calculator):  # type: ignore[misc]
-    """An ASE calculator that answers anew when charge, spin or bonds in ``atoms.info`` have changed."""
-
-    def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
-        """What has changed since the last calculation; ASE does not look at charge, spin and bonds."""
-        changes: list[str] = super().check_state(atoms, tol)
-        if not changes and self.atoms is not None and _beside(atoms) != _beside(self.atoms):
-            return ["info"]
-        return changes
-
-
-def _beside(atoms: Atoms) -> tuple[Any, ...]:
-    """What of ``info`` an answer may depend on."""
-    return tuple(atoms.info.get(name) for name in _BESIDE)
 
 
 class LabelCalculator(AttentiveCalculator):

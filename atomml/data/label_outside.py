@@ -8,7 +8,8 @@ import shlex
 import shutil
 import subprocess
 import tempfile
-from importlib import import_module
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +17,8 @@ import numpy as np
 
 from atomml.data.entry import Labels
 from atomml.data.label import Labelled
-from atomml.errors import FileFormatError, LabelError, MissingExtraError, OptionError
+from atomml.errors import AtomMLError, FileFormatError, LabelError, OptionError
+from atomml.foreign_calculator import ForeignCalculator, make_calculator
 from atomml.graph.validate import validate_atoms
 
 if TYPE_CHECKING:
@@ -55,31 +57,22 @@ def runs_code(method: str) -> bool:
 
 
 class CalculatorEngine:
-    """An ASE calculator by ``ase:MODULE:CLASS``, made without arguments.
+    """An ASE calculator by ``ase:MODULE:CLASS``.
+
+    Args:
+        name: Of the class.
+        settings: Its keyword arguments; part of the method's name.
 
     Raises:
-        OptionError: Another form, no such class, or one that needs arguments.
+        ModelError: Another form, no such class, or one that makes no calculator.
+        OptionError: A keyword that the class does not take, or it cannot be made with these.
         MissingExtraError: The module cannot be imported.
     """
 
-    def __init__(self, name: str) -> None:
-        parts = name.split(":")
-        if len(parts) != 3 or not all(parts):
-            raise OptionError(f"{name}: write it as ase:MODULE:CLASS, such as ase:ase.calculators.emt:EMT.")
-        try:
-            module = import_module(parts[1])
-        except ImportError as error:
-            raise MissingExtraError(
-                f"{name}: cannot import {parts[1]} ({error}): install its package."
-            ) from error
-        kind = getattr(module, parts[2], None)
-        if kind is None:
-            raise OptionError(f"{name}: {parts[1]} has no class {parts[2]}.")
-        try:
-            self._calculator: Any = kind()
-        except Exception as error:  # anybody's class
-            raise OptionError(f"{name} cannot be made without arguments: {error}.") from error
-        self.method = name
+    def __init__(self, name: str, settings: Mapping[str, Any] | None = None) -> None:
+        given = dict(settings or {})
+        self._calculator = ForeignCalculator(make_calculator(name, given), name)
+        self.method = " ".join([name, *(f"{key}={value!r}" for key, value in sorted(given.items()))])
 
     def check(self, atoms: Atoms, where: str) -> None:
         """See :class:`atomml.data.label.Engine`; what a calculator can take only it knows."""
@@ -91,19 +84,15 @@ class CalculatorEngine:
         Raises:
             LabelError: The calculator failed.
         """
-        from ase.calculators.calculator import PropertyNotImplementedError
-
         asked = atoms.copy()
         asked.calc = self._calculator
+        stress = None
         try:
             energy, forces = float(asked.get_potential_energy()), np.array(asked.get_forces())
-            stress = None
-            if asked.pbc.all():
-                try:
+            if asked.pbc.all() and "stress" in self._calculator.implemented_properties:
+                with suppress(NotImplementedError):  # it may have one of other structures
                     stress = np.array(asked.get_stress(voigt=False))
-                except (PropertyNotImplementedError, NotImplementedError):
-                    stress = None
-        except Exception as error:
+        except (AtomMLError, NotImplementedError) as error:
             raise LabelError(f"{self.method} failed: {' '.join(str(error).split())}") from error
         return Labelled(_finite(Labels(energy, forces, stress, None), self.method), self.method)
 

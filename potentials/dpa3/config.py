@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, Self, get_args, get_type_hints
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args, get_type_hints
 
 from atomml.errors import ModelError
+from atomml.shape import HeadedShape
 
 __all__ = ["DPA3Config"]
 
 
 @dataclass(frozen=True)
-class DPA3Config:
+class DPA3Config(HeadedShape):
     """Shape of a DPA3; the defaults are those of DPA-3.1-3M but for its branches.
 
     Zhang et al., "A graph neural network for the era of large atomistic models", arXiv:2506.01686.
@@ -55,6 +55,9 @@ class DPA3Config:
         heads: Names of the branches, one for each data set.
         head: The one that answers; None where none was chosen.
     """
+
+    family: ClassVar[str] = "DPA3"
+    head_word: ClassVar[tuple[str, str]] = ("branch", "branches")
 
     elements: tuple[int, ...] = tuple(range(1, 119))
     nlayers: int = 16
@@ -118,21 +121,7 @@ class DPA3Config:
             raise ModelError("DPA3's selections, layers and messages are positive.")
         if self.default_charge_spin is not None and len(self.default_charge_spin) != 2:
             raise ModelError("DPA3's default_charge_spin is a charge and a spin.")
-        if not self.heads or len(set(self.heads)) != len(self.heads):
-            raise ModelError(f"DPA3's branches need different names, not {self.heads}.")
-        if self.head is not None and self.head not in self.heads:
-            raise ModelError(f"This DPA3 has no branch {self.head!r}: there are {', '.join(self.heads)}.")
-
-    @property
-    def head_index(self) -> int:
-        """Position of the chosen branch.
-
-        Raises:
-            ModelError: None was chosen; the branches are listed.
-        """
-        if self.head is None:
-            raise ModelError(f"This DPA3 has several branches: choose one of {', '.join(self.heads)}.")
-        return self.heads.index(self.head)
+        self.check_heads()
 
     @property
     def mean_edges(self) -> float:
@@ -156,28 +145,6 @@ class DPA3Config:
     def descriptor_width(self) -> int:
         """Features of an atom that the fitting net sees, without those of the data set."""
         return self.n_dim * (2 if self.concat_output_tebd else 1)
-
-    def with_head(self, head: str | None) -> DPA3Config:
-        """The same shape, answering by another branch."""
-        return replace(self, head=head)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, tuples as lists."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`to_json`; what is left out keeps its default.
-
-        Raises:
-            ModelError: A setting that DPA3 does not have.
-        """
-        known = [entry.name for entry in fields(cls)]
-        unknown = [key for key in values if key not in known]
-        if unknown:
-            raise ModelError(f"DPA3 has no setting {unknown[0]!r}: there are {', '.join(known)}.")
-        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**given)
 
 
 def _choose(name: str, value: Any, options: tuple[Any, ...]) -> None:

@@ -82,6 +82,11 @@ def _hdf5(file: Path) -> Any:
             tree = parse_json(opened.attrs["json"])
 
             def array(name: Any) -> Any:
+                """A data set of the file itself.
+
+                Raises:
+                    ValueError: A link, or one that is kept in another file.
+                """
                 stored = opened[name] if isinstance(opened.get(name, getlink=True), h5py.HardLink) else None
                 if not isinstance(stored, h5py.Dataset) or stored.external or stored.is_virtual:
                     raise ValueError(f"{name} is kept elsewhere")

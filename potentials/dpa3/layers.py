@@ -49,6 +49,7 @@ def _bounded_silu(threshold: float) -> Callable[[Tensor], Tensor]:
     value, slope = threshold * sigmoid, sigmoid + threshold * sigmoid * (1 - sigmoid)
 
     def apply(x: Tensor) -> Tensor:
+        """The two branches, each of the whole input."""
         return torch.where(x < threshold, nn.functional.silu(x), torch.tanh(slope * (x - threshold)) + value)
 
     return apply

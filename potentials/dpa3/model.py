@@ -15,7 +15,8 @@ from torch import Tensor, nn
 
 from atomml.errors import ModelError
 from atomml.graph.atom_graph import AtomGraph
-from atomml.model import Energies, FastPath, ModelInfo, Potential, Prediction, TrainingPath
+from atomml.headed_potential import HeadedPotential
+from atomml.model import Energies, FastPath, ModelInfo, Prediction, TrainingPath
 from atomml.nn import segment_sum
 from atomml.nn.segment import gather
 from atomml.potentials.dpa3.config import DPA3Config
@@ -66,7 +67,7 @@ class ChargeSpin(nn.Module):
         return mixed
 
 
-class DPA3(Potential):
+class DPA3(HeadedPotential):
     """The network; per-site energies by the chosen branch, plus its constant energy of each element."""
 
     kept_double = ("reference", "deviation", "mean")
@@ -136,26 +137,6 @@ class DPA3(Potential):
         )
         return cls(config, ModelInfo(**{**vars(info), **described}))
 
-    @property
-    def heads(self) -> tuple[str, ...]:
-        """Names of the branches."""
-        return self.config.heads
-
-    @property
-    def head(self) -> str | None:
-        """The one that answers."""
-        return self.config.head
-
-    def with_head(self, head: str | None) -> Self:
-        """This very model, which from now on answers by another branch.
-
-        Raises:
-            ModelError: No such branch; lists those that there are.
-        """
-        self.config = self.config.with_head(head)
-        self._fast_key = None  # what was folded was of the old one
-        return self
-
     def with_new_head(self, head: str) -> Self:
         """Another model with one branch more: a code of its own, and weights for it like the present one's.
 
@@ -199,16 +180,6 @@ class DPA3(Potential):
     def tuned_blocks(self) -> tuple[str, ...]:
         """The last layer and the fitting net."""
         return (f"layer-{len(self.layers)}", "fitting")
-
-    def references(self) -> dict[int, float]:
-        """Constant energy of each element by the chosen branch, eV."""
-        row = self.reference[self.config.head_index]
-        return {z: float(row[i]) for i, z in enumerate(self.config.elements)}
-
-    def shift_references(self, shifts: Mapping[int, float]) -> None:
-        """Add to the constant energies of the chosen branch, eV by atomic number."""
-        for number, shift in shifts.items():
-            self.reference[self.config.head_index, self.config.elements.index(number)] += shift
 
     def cutoff_jump(self, cutoff: float) -> tuple[float, float]:
         """What the exponential switch leaves at a cutoff; the polynomial one leaves nothing."""

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields, replace
-from typing import Any, Literal, Self, get_args, get_origin, get_type_hints
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, get_args, get_origin, get_type_hints
 
 from atomml.errors import ModelError
+from atomml.shape import HeadedShape
 
 __all__ = ["HIGHEST_DEGREE", "InteractionKind", "MACEConfig"]
 
@@ -19,7 +19,7 @@ HIGHEST_DEGREE = 4
 
 
 @dataclass(frozen=True)
-class MACEConfig:
+class MACEConfig(HeadedShape):
     """Shape of a MACE; the defaults are those of MACE-MP-0 medium.
 
     Batatia et al., NeurIPS 2022 (arXiv:2206.07697); Batatia et al., arXiv:2401.00096.
@@ -50,6 +50,8 @@ class MACEConfig:
         heads: Names of the heads.
         head: The head that answers; None where none was chosen.
     """
+
+    family: ClassVar[str] = "MACE"
 
     elements: tuple[int, ...] = tuple(range(1, 84)) + tuple(range(89, 95))
     cutoff: float = 6.0
@@ -93,43 +95,7 @@ class MACEConfig:
             raise ModelError(f"MACE's correlation orders are 1 to 4, not {self.correlations}.")
         if not 0 <= self.max_degree <= HIGHEST_DEGREE:
             raise ModelError(f"MACE's max_degree is 0 to {HIGHEST_DEGREE}, not {self.max_degree}.")
-        if not self.heads or len(set(self.heads)) != len(self.heads):
-            raise ModelError(f"MACE's heads need different names, not {self.heads}.")
-        if self.head is not None and self.head not in self.heads:
-            raise ModelError(f"This MACE has no head {self.head!r}: there are {', '.join(self.heads)}.")
-
-    @property
-    def head_index(self) -> int:
-        """Position of the chosen head.
-
-        Raises:
-            ModelError: None was chosen; the heads are listed.
-        """
-        if self.head is None:
-            raise ModelError(f"This MACE has several heads: choose one of {', '.join(self.heads)}.")
-        return self.heads.index(self.head)
-
-    def with_head(self, head: str | None) -> MACEConfig:
-        """The same shape, answering by another head."""
-        return replace(self, head=head)
-
-    def to_json(self) -> dict[str, Any]:
-        """Plain values, tuples as lists."""
-        return {key: list(v) if isinstance(v, tuple) else v for key, v in asdict(self).items()}
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> Self:
-        """The inverse of :meth:`to_json`; what is left out keeps its default.
-
-        Raises:
-            ModelError: A setting that MACE does not have.
-        """
-        known = [entry.name for entry in fields(cls)]
-        unknown = [key for key in values if key not in known]
-        if unknown:
-            raise ModelError(f"MACE has no setting {unknown[0]!r}: there are {', '.join(known)}.")
-        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        return cls(**given)
+        self.check_heads()
 
 
 def _options(hint: Any) -> tuple[Any, ...]:

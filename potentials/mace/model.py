@@ -16,7 +16,8 @@ from torch import Tensor, nn
 
 from atomml.errors import ModelError
 from atomml.graph.atom_graph import AtomGraph
-from atomml.model import Energies, FastPath, ModelInfo, Potential, TrainingPath
+from atomml.headed_potential import HeadedPotential
+from atomml.model import Energies, FastPath, ModelInfo, TrainingPath
 from atomml.nn import segment_sum
 from atomml.potentials.mace.config import MACEConfig
 from atomml.potentials.mace.interaction import Interaction, NonlinearInteraction, Surroundings
@@ -30,7 +31,7 @@ __all__ = ["CITATION", "MACE"]
 CITATION = "Batatia et al., NeurIPS 2022, arXiv:2206.07697"
 
 
-class MACE(Potential):
+class MACE(HeadedPotential):
     """The network; per-site energies of the chosen head plus its reference energy of each element."""
 
     kept_double = ("reference",)
@@ -129,26 +130,6 @@ class MACE(Potential):
         )
         return cls(config, ModelInfo(**{**vars(info), **described}))
 
-    @property
-    def heads(self) -> tuple[str, ...]:
-        """Names of the heads."""
-        return self.config.heads
-
-    @property
-    def head(self) -> str | None:
-        """The one that answers."""
-        return self.config.head
-
-    def with_head(self, head: str | None) -> Self:
-        """This very model, which from now on answers by another head.
-
-        Raises:
-            ModelError: No such head; lists those that there are.
-        """
-        self.config = self.config.with_head(head)
-        self._fast_key = None  # kernels were folded for the old one
-        return self
-
     def with_new_head(self, head: str) -> Self:
         """Another model with one head more: readouts, scale, shift and free atoms as the present one's.
 
@@ -182,16 +163,6 @@ class MACE(Potential):
     def tuned_blocks(self) -> tuple[str, ...]:
         """The last layer and the readouts."""
         return (f"interaction-{len(self.interactions)}", "readout")
-
-    def references(self) -> dict[int, float]:
-        """Energy of each element's free atom by the chosen head, eV."""
-        row = self.reference[self.config.head_index]
-        return {z: float(row[i]) for i, z in enumerate(self.config.elements)}
-
-    def shift_references(self, shifts: Mapping[int, float]) -> None:
-        """Add to the free atoms' energies of the chosen head, eV by atomic number."""
-        for number, shift in shifts.items():
-            self.reference[self.config.head_index, self.config.elements.index(number)] += shift
 
     def set_scales(self, neighbours: float, force: float | None) -> bool:
         """Messages divided by the number of neighbours, energies of atoms in units of the forces' size.

@@ -54,6 +54,30 @@ def test_the_script_keeps_every_word(structures: list[str], tmp_path: Path) -> N
     assert told == ["screen", "relax", *kept, *more]
 
 
+def test_an_array_of_ligands_is_done_by_its_own_command(
+    tmp_path: Path, root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each task through bash with an ``atomml`` that writes down its words, and one for real."""
+    pytest.importorskip("rdkit")
+    monkeypatch.chdir(tmp_path)
+    shutil.copy(root / "examples/poses.sdf", "it's a pose.sdf")
+    words = ["it's a pose.sdf", "--conformers", "2", "--searches", "1", "--steps", "5", "--workers", "0"]
+    more = ["--tasks", "4", "--script", "job.sh", "--out", "run"]
+    assert main(["slurm", "ligand-strain", *words, *more]) == 0
+    text = Path("job.sh").read_text(encoding="utf-8")
+    assert "#SBATCH --job-name=atomml-ligand-strain\n" in text
+    (command,) = [line for line in text.splitlines() if line.startswith("atomml ")]
+    told = shlex.split(command.rstrip("\\"))
+    assert told == ["atomml", "ligand-strain", *words, "--out", "run"]
+    for task in ("1", "2", "3", "4"):
+        assert main([*told[1:], "--resume", "--shard", f"{task}/4", "--quiet"]) in (0, 3)
+    (gather,) = [line[1:].strip() for line in text.splitlines() if "--merge" in line]
+    assert main([*shlex.split(gather)[1:], "--quiet"]) in (0, 3)
+    assert len(Path("run/results.csv").read_text(encoding="utf-8").splitlines()) == 5
+    assert main(["slurm", "ligand-strain", *words, "--shard", "1/2"]) == 2
+    assert main(["slurm", "ligand-strain"]) == 2
+
+
 @pytest.mark.slow
 def test_the_script_keeps_every_word_and_its_tasks_do_the_whole(
     structures: list[str], tmp_path: Path, root: Path, capsys: pytest.CaptureFixture[str]

@@ -22,7 +22,7 @@ from ase.io import read, write
 from atomml.checkpoint import save_model
 from atomml.cli.main import main
 from atomml.data.label import engine_of
-from atomml.errors import LabelError, MissingExtraError, OptionError
+from atomml.errors import LabelError, MissingExtraError, ModelError, OptionError
 from atomml.manifest import read_manifest
 from atomml.potentials.mace import MACE
 from atomml.registry import seeded_generator
@@ -223,8 +223,9 @@ def test_a_program_that_fails_gives_no_label(body: str, says: str, tmp_path: Pat
 def test_wrong_methods_are_refused() -> None:
     for method, kind in (
         ("ase:nowhere:EMT", MissingExtraError),
-        ("ase:ase.calculators.emt:Nothing", OptionError),
-        ("ase:EMT", OptionError),
+        ("ase:ase.calculators.emt:Nothing", ModelError),
+        ("ase:EMT", ModelError),
+        ("ase:ase:Atoms", ModelError),
         ("no-such-program-here", OptionError),
     ):
         with pytest.raises(kind):

@@ -8,13 +8,13 @@ from dataclasses import replace
 import pytest
 import torch
 from ase.build import bulk, molecule
+from every_field import loss_of
 from test_mace import small
 from test_mace_fast import KINDS, crystals
 from torch import Tensor
 
 from atomml.graph import build_graph
 from atomml.graph.atom_graph import AtomGraph
-from atomml.model import Prediction
 from atomml.potentials.mace import MACE
 from atomml.potentials.mace.training import TrainingMACE
 
@@ -41,18 +41,6 @@ def graph_of(copies: int = 1) -> AtomGraph:
     large = bulk("Si", cubic=True) * (2, 2, 1)
     large.rattle(0.1, seed=9)
     return build_graph([*crystals() * copies, large, molecule("H2O")], 4.0)
-
-
-def loss_of(found: Prediction, graph: AtomGraph, names: tuple[str, ...]) -> Tensor:
-    """A smooth loss that asks every field for something else."""
-    total = torch.zeros((), dtype=torch.float64)
-    for k, name in enumerate(names):
-        value = getattr(found, name)
-        if name == "stress":
-            value = 100 * value[graph.pbc.all(dim=1)]
-        target = torch.linspace(-1, 1, value.numel(), dtype=torch.float64).reshape(value.shape)
-        total = total + ((value.double() - target) ** 2).mean() / (k + 1)
-    return total
 
 
 def gradients(model: MACE, graph: AtomGraph, names: tuple[str, ...] = FIELDS) -> dict[str, Tensor]:

@@ -15,6 +15,7 @@ from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.neighborlist import neighbor_list
 from ase.units import _amu, _hbar, _k
+from interrupted import Interrupted
 from scipy.spatial.transform import Rotation
 
 from atomml.cli.main import main
@@ -280,16 +281,8 @@ def test_a_crystal_under_stress_is_called_so() -> None:
     assert any("crystal under stress" in warning for warning in found.warnings)
 
 
-class Stops(LennardJones):  # type: ignore[misc]
-    """Lennard-Jones that is interrupted once it has answered so many times."""
-
-    left = 1 << 30
-
-    def calculate(self, *args: Any, **kwargs: Any) -> None:
-        Stops.left -= 1
-        if Stops.left < 0:
-            raise KeyboardInterrupt
-        super().calculate(*args, **kwargs)
+class Stops(Interrupted, LennardJones):  # type: ignore[misc]
+    """Argon that is interrupted once it has answered so many times, and counts its answers."""
 
 
 def test_an_interrupted_run_goes_on_to_the_same_numbers(here: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -316,6 +316,77 @@ def test_workers_give_what_this_process_gives(tmp_path: Path) -> None:
     assert here.rows == apart.rows
 
 
+LIBRARY = ("CO", "CCO", "CC=O", "CN", "CCN", "COC", "CC#N", "C=CO")
+
+
+@pytest.fixture
+def library(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """``library.sdf``: ten poses of eight ligands, two of ethanol, one that is no molecule, one of a salt."""
+    monkeypatch.chdir(tmp_path)
+    blocks = [Chem.MolToMolBlock(embedded(smiles)) for smiles in LIBRARY]
+    blocks.insert(4, Chem.MolToMolBlock(embedded("CCO", seed=8)))
+    blocks.insert(2, "nothing\n\n\nof use\n")
+    Path("library.sdf").write_text("".join(f"{block}$$$$\n" for block in blocks))
+    return "library.sdf"
+
+
+def test_shards_of_a_library_together_are_the_whole(library: str) -> None:
+    """The same bytes in every table; poses of one ligand stay together, a bad record is in one shard."""
+    settings: dict[str, Any] = {"conformers": 2, "searches": 1, "workers": 0}
+    whole = ligand_strain(library, out="whole", **settings)
+    parts = [ligand_strain(library, out="run", shard=f"{n}/3", **settings) for n in (1, 2)]
+    gathered = ligand_strain(library, out="run", resume=True, merge=True, **settings)
+    assert gathered.n_waiting == len(whole.rows) - sum(part.n_poses for part in parts) > 0
+    assert not gathered.converged
+    parts.append(ligand_strain(library, out="run", shard="3/3", **settings))
+    gathered = ligand_strain(library, out="run", resume=True, merge=True, **settings)
+    assert (gathered.n_waiting, gathered.n_failed) == (0, whole.n_failed) == (0, 1)
+    for name in ("results.csv", "torsions.csv", "convergence.csv", "poses.sdf", "minima.sdf"):
+        assert Path("run", name).read_bytes() == Path("whole", name).read_bytes(), name
+    placed = [{(row["id"], row["record"]) for row in part.rows} for part in parts]
+    assert sum(map(len, placed)) == len(set.union(*placed)) == len(whole.rows)
+    homes = [n for n, part in enumerate(parts) for row in part.rows if row["smiles"] == "CCO"]
+    assert len(homes) == 2
+    assert len(set(homes)) == 1
+
+
+def test_what_a_shard_found_of_another_pose_is_not_taken(library: str) -> None:
+    settings: dict[str, Any] = {"conformers": 2, "searches": 1, "workers": 0}
+    for part in ("1/2", "2/2"):
+        ligand_strain(library, out="run", shard=part, **settings)
+    blocks = [Chem.MolToMolBlock(embedded(smiles, seed=5)) for smiles in LIBRARY]
+    Path(library).write_text("".join(f"{block}$$$$\n" for block in blocks))
+    gathered = ligand_strain(library, out="run", resume=True, merge=True, **settings)
+    assert gathered.n_waiting == 8
+    assert (
+        ligand_strain(library, out="run", resume=True, **settings).rows
+        == ligand_strain(library, **settings).rows
+    )
+    with pytest.raises(OptionError, match="with conformers"):
+        ligand_strain(library, out="run", shard="1/2", **(settings | {"conformers": 7}))
+    with pytest.raises(OptionError, match="one of the two"):
+        ligand_strain(library, out="other", shard="1/2", merge=True)
+    with pytest.raises(OptionError, match="i from 1 to N"):
+        ligand_strain(library, out="other", shard="3/2")
+    assert not Path("other").exists()
+
+
+def test_a_shard_without_a_pose_says_so(tmp_path: Path) -> None:
+    parts = [ligand_strain(butane(65), out=tmp_path / "run", shard=f"{n}/2", **QUICK) for n in (1, 2)]
+    assert sorted(part.n_poses for part in parts) == [0, 1]
+    (empty,) = [part for part in parts if part.n_poses == 0]
+    assert "None of 1 poses belongs to shard" in empty.warnings[0]
+
+
+@pytest.mark.slow
+def test_two_workers_of_parsl_give_what_this_process_gives(
+    library: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    pytest.importorskip("parsl")
+    apart = ligand_strain(library, executor="parsl", workers=2, batch=2, **QUICK)
+    assert apart.rows == ligand_strain(library, workers=0, **QUICK).rows
+
+
 @pytest.mark.slow
 def test_a_committee_tells_its_spread() -> None:
     result = ligand_strain(butane(65), "chgnet-0.3.0,chgnet-0.2.0", conformers=3, searches=1, steps=60)

@@ -12,6 +12,7 @@ from ase.build import bulk
 from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 from ase.units import _amu, _e, _hbar, _k, _Nav
+from interrupted import Interrupted
 from scipy.optimize import minimize_scalar
 
 from atomml.cli.main import main
@@ -247,18 +248,8 @@ def test_pressure_is_that_of_the_equation_of_state(einstein: Any) -> None:
     assert found.volume < einstein.volume
 
 
-class Stops(EMT):  # type: ignore[misc]
+class Stops(Interrupted, EMT):  # type: ignore[misc]
     """Copper that is interrupted once it has answered so many times, and counts its answers."""
-
-    left = 1 << 30
-    answers = 0
-
-    def calculate(self, *args: Any, **kwargs: Any) -> None:
-        Stops.left -= 1
-        Stops.answers += 1
-        if Stops.left < 0:
-            raise KeyboardInterrupt
-        super().calculate(*args, **kwargs)
 
 
 @pytest.mark.slow

@@ -188,6 +188,11 @@ def test_of_a_shard_nothing_is_taken_whose_structure_has_changed(many: str, lj: 
     gathered = screen("predict", many, lj, out="run", resume=True, merge=True, **HERE)
     assert (gathered.n_done, gathered.n_waiting) == (0, 9)
     found = screen("predict", many, lj, out="run", resume=True, **HERE)
+    assert found.n_done == 8
+    write(many, [atoms * (2, 1, 1) for atoms in frames])  # of what the whole has done itself, neither
+    gathered = screen("predict", many, lj, out="run", resume=True, merge=True, **HERE)
+    assert (gathered.n_done, gathered.n_waiting) == (0, 9)
+    write(many, frames)
     fresh = screen("predict", many, lj, **HERE)
     assert [row["energy_eV"] for row in found.rows] == [row["energy_eV"] for row in fresh.rows]
 

@@ -13,6 +13,7 @@ from ase import Atoms
 from ase.build import bulk
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
+from interrupted import Interrupted
 from scipy.optimize import minimize_scalar
 
 from atomml.cli.main import main
@@ -241,16 +242,8 @@ def test_a_range_without_failure_is_called_a_lower_bound() -> None:
     assert squeezed.strains[-1] == pytest.approx(-0.02)
 
 
-class Stops(EMT):  # type: ignore[misc]
-    """Copper that is interrupted once it has answered so many times."""
-
-    left = 1 << 30
-
-    def calculate(self, *args: Any, **kwargs: Any) -> None:
-        Stops.left -= 1
-        if Stops.left < 0:
-            raise KeyboardInterrupt
-        super().calculate(*args, **kwargs)
+class Stops(Interrupted, EMT):  # type: ignore[misc]
+    """Copper that is interrupted once it has answered so many times, and counts its answers."""
 
 
 @pytest.mark.parametrize("left", [25, pytest.param(45, marks=pytest.mark.slow)])

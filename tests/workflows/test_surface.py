@@ -14,6 +14,7 @@ from ase.calculators.calculator import Calculator
 from ase.calculators.emt import EMT
 from ase.calculators.lj import LennardJones
 from ase.neighborlist import neighbor_list
+from interrupted import Interrupted
 
 from atomml.cli.main import main
 from atomml.errors import OptionError
@@ -195,18 +196,8 @@ def test_a_slab_that_has_not_converged_or_falls_apart_is_said() -> None:
     assert any("below 0" in warning for warning in squeezed.warnings)
 
 
-class Stops(EMT):  # type: ignore[misc]
+class Stops(Interrupted, EMT):  # type: ignore[misc]
     """Copper that is interrupted once it has answered so many times, and counts its answers."""
-
-    left = 1 << 30
-    answers = 0
-
-    def calculate(self, *args: Any, **kwargs: Any) -> None:
-        Stops.left -= 1
-        Stops.answers += 1
-        if Stops.left < 0:
-            raise KeyboardInterrupt
-        super().calculate(*args, **kwargs)
 
 
 @pytest.mark.slow

@@ -140,6 +140,7 @@ class Loop:
         file, work = self.folder.file(f"{stage}.extxyz"), self.folder.file(f"{stage}-labels")
 
         def do() -> dict[str, Any]:
+            """Label the frames, or go on with what is labelled."""
             entries = [Entry(atoms, source=stage, frame=k) for k, atoms in enumerate(frames())]
             again = work.exists()
             found = label_data(
@@ -163,6 +164,7 @@ class Loop:
         out = self.folder.file(name)
 
         def do() -> dict[str, Any]:
+            """Train one member."""
             self.folder.event("training", round=number, model=member)
             train_member(
                 parent,
@@ -185,6 +187,7 @@ class Loop:
         name = f"round-{number:02d}/test"
 
         def do() -> dict[str, Any]:
+            """Measure the committee on the test set."""
             out = self.folder.file(name)
             found = evaluate(
                 self.test,

@@ -135,7 +135,7 @@ def neb(
     from atomml.workflows.barriers.band_ends import check_path, read_path
     from atomml.workflows.barriers.band_relaxation import find_path
     from atomml.workflows.inputs import check_covered, given_model
-    from atomml.workflows.run_record import finish_run, open_with_options
+    from atomml.workflows.run_record import RunRequest, finish_run
 
     started = time.perf_counter()
     chosen = build_options(NebOptions, (as_config(options) if options else {}) | overrides)
@@ -145,22 +145,10 @@ def neb(
     for frame in frames:
         check_covered(frame, used, warnings.append, chosen.allow_charge_mismatch)
     images = check_path(frames, chosen.order)
-    with open_with_options(
-        out,
-        "neb",
-        chosen,
-        resume=resume,
-        overwrite=overwrite,
-        may_change=("steps",),
-        structures=[frame.label for frame in (frames[0], frames[-1])],
-        **used.config(),
-        device=device,
-        seed=seed,
-    ) as folder:
-        for warning in warnings:
-            folder.warn(warning)
+    request = RunRequest(out, resume, overwrite, device, seed)
+    facts = {"structures": [frame.label for frame in (frames[0], frames[-1])], **used.config()}
+    with request.open("neb", chosen, may_change=("steps",), warnings=warnings, **facts) as folder:
         result = find_path(folder, images, used, chosen)
-        result.folder = folder.path if folder.kept else None
         inputs = [frame.record() for frame in frames]
         seconds = time.perf_counter() - started
         finish_run(folder, result, model=used.record(), inputs=inputs, seconds=seconds)

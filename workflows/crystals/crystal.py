@@ -19,7 +19,7 @@ from atomml.workflows.inputs import (
     given_model,
     given_structure,
 )
-from atomml.workflows.run_record import finish_run, open_with_options
+from atomml.workflows.run_record import RunRequest, finish_run
 
 if TYPE_CHECKING:
     import numpy as np
@@ -65,12 +65,8 @@ def run_on_crystal(
     model: Any,
     options: Any,
     overrides: Mapping[str, Any],
+    request: RunRequest,
     *,
-    out: str | Path | None,
-    resume: bool,
-    overwrite: bool,
-    device: str,
-    seed: int | None,
     may_change: Collection[str] = (),
 ) -> AnyResult:
     """A workflow from end to end: check, open the run folder, measure, write summary and report.
@@ -82,11 +78,7 @@ def run_on_crystal(
         model: A model in any form that :func:`given_model` takes.
         options: An instance of the workflow's options dataclass, or the class for its defaults.
         overrides: Fields over those of ``options``.
-        out: Run folder; None leaves nothing behind.
-        resume: Go on in a folder that was interrupted.
-        overwrite: Replace a folder of an earlier run.
-        device: Device of a model that is loaded here.
-        seed: Recorded; nothing here is random.
+        request: Where the run goes, and on what it is computed.
         may_change: Options that a resumed run may give other values.
 
     Raises:
@@ -95,28 +87,15 @@ def run_on_crystal(
     started = time.perf_counter()
     kind, fields = (options, {}) if isinstance(options, type) else (type(options), as_config(options))
     chosen: Any = build_options(kind, fields | dict(overrides))
-    used = given_model(model, dtype=chosen.dtype, device=device)
+    used = given_model(model, dtype=chosen.dtype, device=request.device)
     given = given_structure(structure)
     check_crystal(given)
     warnings: list[str] = []
     check_covered(given, used, warnings.append, chosen.allow_charge_mismatch)
     source = str(structure) if isinstance(structure, str | Path) else given.label
-    with open_with_options(
-        out,
-        command,
-        chosen,
-        resume=resume,
-        overwrite=overwrite,
-        may_change=may_change,
-        structure=source,
-        **used.config(),
-        device=device,
-        seed=seed,
-    ) as folder:
-        for warning in warnings:
-            folder.warn(warning)
+    facts = {"structure": source, **used.config()}
+    with request.open(command, chosen, may_change=may_change, warnings=warnings, **facts) as folder:
         result = measure(CrystalRun(folder, given, used, chosen))
-        result.folder = folder.path if folder.kept else None
         seconds = time.perf_counter() - started
         finish_run(folder, result, model=used.record(), inputs=[given.record()], seconds=seconds)
         return result

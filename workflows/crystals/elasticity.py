@@ -140,6 +140,7 @@ def elastic(
     """
     from atomml.workflows.crystals.crystal import run_on_crystal
     from atomml.workflows.crystals.elastic_measurement import measure
+    from atomml.workflows.run_record import RunRequest
 
     return run_on_crystal(
         "elastic",
@@ -148,11 +149,7 @@ def elastic(
         model,
         options or ElasticOptions,
         overrides,
-        out=out,
-        resume=resume,
-        overwrite=overwrite,
-        device=device,
-        seed=seed,
+        RunRequest(out, resume, overwrite, device, seed),
     )
 
 

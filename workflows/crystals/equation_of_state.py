@@ -119,6 +119,7 @@ def eos(
     """
     from atomml.workflows.crystals.crystal import run_on_crystal
     from atomml.workflows.crystals.eos_curve import measure
+    from atomml.workflows.run_record import RunRequest
 
     return run_on_crystal(
         "eos",
@@ -127,11 +128,7 @@ def eos(
         model,
         options or EosOptions,
         overrides,
-        out=out,
-        resume=resume,
-        overwrite=overwrite,
-        device=device,
-        seed=seed,
+        RunRequest(out, resume, overwrite, device, seed),
     )
 
 

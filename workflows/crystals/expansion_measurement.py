@@ -268,6 +268,7 @@ def _name(result: QhaResult, table: dict[str, list[float]], n_atoms: int) -> Non
     """The numbers at the temperature asked for, between those of the table."""
 
     def at(name: str) -> float:
+        """A column at the temperature."""
         return float(np.interp(result.temperature, table["temperature_K"], table[name]))
 
     result.volume = at("volume_A3")

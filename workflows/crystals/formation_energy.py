@@ -18,7 +18,7 @@ from atomml.workflows.inputs import (
     given_model,
     input_record,
 )
-from atomml.workflows.run_record import finish_run, open_with_options
+from atomml.workflows.run_record import RunRequest, finish_run
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -131,21 +131,10 @@ def formation(
     competing = given_phases(chosen.phases, used, warnings.append, chosen.allow_charge_mismatch)
     known = [one.atoms for one in (*given, *competing)]
     elements = needed_references({symbol for atoms in known for symbol in atoms.symbols}, known)
-    with open_with_options(
-        out,
-        "formation",
-        chosen,
-        resume=resume,
-        overwrite=overwrite,
-        structures=[one.label for one in given],
-        **used.config(),
-        device=device,
-        seed=seed,
-    ) as folder:
-        for warning in dict.fromkeys(warnings):
-            folder.warn(warning)
+    request = RunRequest(out, resume, overwrite, device, seed)
+    facts = {"structures": [one.label for one in given], **used.config()}
+    with request.open("formation", chosen, warnings=warnings, **facts) as folder:
         result = measure(FormationRun(folder, given, competing, elements, used, chosen))
-        result.folder = folder.path if folder.kept else None
         inputs = [input_record(path) for path in dict.fromkeys(one.path for one in (*given, *competing))]
         seconds = time.perf_counter() - started
         finish_run(folder, result, model=used.record(), inputs=inputs, seconds=seconds)

@@ -131,6 +131,7 @@ def phonons(
     """
     from atomml.workflows.crystals.crystal import run_on_crystal
     from atomml.workflows.crystals.phonon_measurement import measure, need_phonopy
+    from atomml.workflows.run_record import RunRequest
 
     need_phonopy()
     return run_on_crystal(
@@ -140,11 +141,7 @@ def phonons(
         model,
         options or PhononOptions,
         overrides,
-        out=out,
-        resume=resume,
-        overwrite=overwrite,
-        device=device,
-        seed=seed,
+        RunRequest(out, resume, overwrite, device, seed),
     )
 
 

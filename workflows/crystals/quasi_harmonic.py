@@ -148,6 +148,7 @@ def qha(
     from atomml.workflows.crystals.crystal import run_on_crystal
     from atomml.workflows.crystals.expansion_measurement import measure
     from atomml.workflows.crystals.phonon_measurement import need_phonopy
+    from atomml.workflows.run_record import RunRequest
 
     need_phonopy()
     return run_on_crystal(
@@ -157,11 +158,7 @@ def qha(
         model,
         options or QhaOptions,
         overrides,
-        out=out,
-        resume=resume,
-        overwrite=overwrite,
-        device=device,
-        seed=seed,
+        RunRequest(out, resume, overwrite, device, seed),
     )
 
 

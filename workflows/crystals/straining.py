@@ -138,6 +138,7 @@ def strain(
     """
     from atomml.workflows.crystals.crystal import run_on_crystal
     from atomml.workflows.crystals.strain_measurement import measurement
+    from atomml.workflows.run_record import RunRequest
 
     return run_on_crystal(
         "strain",
@@ -146,11 +147,7 @@ def strain(
         model,
         options or StrainOptions,
         overrides,
-        out=out,
-        resume=resume,
-        overwrite=overwrite,
-        device=device,
-        seed=seed,
+        RunRequest(out, resume, overwrite, device, seed),
     )
 
 

@@ -121,6 +121,7 @@ def surface(
     """
     from atomml.workflows.crystals.crystal import run_on_crystal
     from atomml.workflows.crystals.surface_measurement import measure
+    from atomml.workflows.run_record import RunRequest
 
     return run_on_crystal(
         "surface",
@@ -129,11 +130,7 @@ def surface(
         model,
         options or SurfaceOptions,
         overrides,
-        out=out,
-        resume=resume,
-        overwrite=overwrite,
-        device=device,
-        seed=seed,
+        RunRequest(out, resume, overwrite, device, seed),
     )
 
 

@@ -184,6 +184,7 @@ def defect(
     """
     from atomml.workflows.crystals.crystal import run_on_crystal
     from atomml.workflows.defects.defect_measurement import measure_defects
+    from atomml.workflows.run_record import RunRequest
 
     return run_on_crystal(
         "defect",
@@ -192,11 +193,7 @@ def defect(
         model,
         options or DefectOptions,
         overrides,
-        out=out,
-        resume=resume,
-        overwrite=overwrite,
-        device=device,
-        seed=seed,
+        RunRequest(out, resume, overwrite, device, seed),
         may_change=MAY_CHANGE,
     )
 

@@ -96,6 +96,7 @@ def vacancy(
         RunFailedError: The model gave a number that is not finite.
     """
     from atomml.workflows.crystals.crystal import run_on_crystal
+    from atomml.workflows.run_record import RunRequest
 
     return run_on_crystal(
         "vacancy",
@@ -104,11 +105,7 @@ def vacancy(
         model,
         options or VacancyOptions,
         overrides,
-        out=out,
-        resume=resume,
-        overwrite=overwrite,
-        device=device,
-        seed=seed,
+        RunRequest(out, resume, overwrite, device, seed),
         may_change=(*MAY_CHANGE, "neb"),
     )
 

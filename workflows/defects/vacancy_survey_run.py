@@ -158,6 +158,7 @@ def _write_sites(
     from atomml.data.structures import extxyz_frame
 
     def write(stream: Any) -> None:
+        """Every crystal with a row, as a frame."""
         for entry in entries:
             answer = outcomes[entry.item].result
             if answer is None or not answer["rows"]:

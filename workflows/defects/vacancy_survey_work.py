@@ -94,15 +94,18 @@ class _Asked:
 
     @property
     def size(self) -> int:
+        """Edges, and some for each structure."""
         return 1 if self.graph is None else self.graph.n_edges + 10
 
     def take(self, energy: float) -> None:
+        """Keep the energy, eV, of the crystal or of removing the atom."""
         if self.number is None:
             self.crystal.energy = energy
         else:
             self.crystal.removal[self.number] = energy - self.crystal.copies * self.crystal.energy
 
     def atoms(self) -> Atoms:
+        """The crystal, or its supercell with the defect."""
         if self.number is None:
             return self.crystal.atoms
         assert self.crystal.cell is not None
@@ -214,10 +217,12 @@ def _ask_energies(group: Sequence[Crystal], model: GivenModel) -> None:
     limit = MemoryLimit.of(model)
 
     def ask(batch: list[_Asked]) -> None:
+        """The energies of a batch, to those who asked."""
         for one, energy in zip(batch, _energies(batch, model), strict=True):
             one.take(energy)
 
     def fail(one: _Asked, error: Exception) -> None:
+        """Note why there is no energy."""
         one.crystal.fail(error, one.number)
 
     for batch in _cut(limit.parts(_wanted(group, model), _size)):

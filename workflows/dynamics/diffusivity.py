@@ -131,27 +131,16 @@ def diffusion(
         RunFailedError: A run blew up.
     """
     from atomml.workflows.dynamics import diffusion_runs
-    from atomml.workflows.run_record import finish_run, open_with_options
+    from atomml.workflows.run_record import RunRequest, finish_run
 
     started = time.perf_counter()
     chosen = build_options(DiffusionOptions, (as_config(options) if options else {}) | overrides)
     plan = diffusion_runs.plan(structure, model, chosen, device, seed)
-    with open_with_options(
-        out,
-        "diffusion",
-        chosen,
-        resume=resume,
-        overwrite=overwrite,
-        may_change=_MAY_CHANGE,
-        structures=plan.labels,
-        **plan.model_config(),
-        device=device,
-        seed=seed,
-    ) as folder:
-        for warning in plan.warnings:
-            folder.warn(warning)
+    request = RunRequest(out, resume, overwrite, device, seed)
+    facts = {"structures": plan.labels, **plan.model_config()}
+    warnings = plan.warnings
+    with request.open("diffusion", chosen, may_change=_MAY_CHANGE, warnings=warnings, **facts) as folder:
         result = diffusion_runs.measure(folder, plan, chosen)
-        result.folder = folder.path if folder.kept else None
         seconds = time.perf_counter() - started
         finish_run(folder, result, model=plan.model_record(), inputs=plan.inputs(), seconds=seconds)
         return result

@@ -28,7 +28,7 @@ from atomml.workflows.inputs import (
 )
 from atomml.workflows.predicting.prediction_batches import BatchEvaluator
 from atomml.workflows.predicting.prediction_items import Item, batches
-from atomml.workflows.run_record import finish_run, open_with_options
+from atomml.workflows.run_record import RunRequest, finish_run
 
 if TYPE_CHECKING:
     from atomml.data.entry import Entry
@@ -152,18 +152,9 @@ def evaluate(
     entries, names = _opened(data, chosen)
     if not any(entry.labels.names for entry in entries):
         raise InputError(f"{names[0]}: no structure has a label: say where they are with --energy-key.")
-    with open_with_options(
-        out,
-        "evaluate",
-        chosen,
-        resume=resume,
-        overwrite=overwrite,
-        structures=names,
-        **used.config(),
-        dtype=dtype,
-        device=device,
-        seed=seed,
-    ) as run:
+    request = RunRequest(out, resume, overwrite, device, seed)
+    facts = {"structures": names, **used.config(), "dtype": dtype}
+    with request.open("evaluate", chosen, **facts) as run:
         finished = run.finished_summary() if run.resumed else None
         if finished is not None:
             return EvaluationResult.from_summary(finished, run.path)

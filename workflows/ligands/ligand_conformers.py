@@ -106,6 +106,7 @@ def guessed_hessian() -> Callable[[Atoms], Array]:
     fields: dict[str, ForceField] = {}
 
     def guess(atoms: Atoms) -> Array:
+        """The Hessian at a geometry, eV/Å², ``(3 n_atoms, 3 n_atoms)``."""
         molecule = bonded_molecule(atoms)
         bonds = str(atoms.info["bonds"])
         if bonds not in fields:

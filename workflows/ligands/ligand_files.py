@@ -52,7 +52,7 @@ def result_of(records: Sequence[Record], n_ligands: int, threshold: float | None
     for record, row in zip(records, result.rows, strict=True):
         result.poses.append(_molecule(record, row, "bound"))
         result.minima.append(_molecule(record, row, "minimum"))
-    _count(result)
+    _count(result, records)
     result.convergence = _curves(records)
     result.torsions = _torsions(records)
     return result
@@ -79,9 +79,9 @@ def _rank(result: LigandStrainResult) -> None:
         row["rank"] = place + 1
 
 
-def _count(result: LigandStrainResult) -> None:
+def _count(result: LigandStrainResult, records: Sequence[Record]) -> None:
     done = [row for row in result.rows if row["error"] is None]
-    result.n_failed = len(result.rows) - len(done)
+    result.n_failed = sum(record.error is not None and not record.waiting for record in records)
     result.n_flagged = sum(bool(row["left_basin"]) or not row["search_converged"] for row in done)
     if result.threshold is not None:
         result.n_passed = sum(bool(row["passes"]) for row in done)
@@ -89,7 +89,7 @@ def _count(result: LigandStrainResult) -> None:
         strains = [row["strain_kcal_per_mol"] for row in done]
         result.strain = strains[0] if len(result.rows) == 1 else None
         result.strain_median = median(strains)
-    result.converged = result.n_failed == 0 and all(row["converged"] for row in done)
+    result.converged = len(done) == len(records) and all(row["converged"] for row in done)
 
 
 def _curves(records: Sequence[Record]) -> list[dict[str, Any]]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Executor
@@ -18,20 +17,22 @@ from atomml.data.force_fields import rdkit_chem
 from atomml.data.ligands import SUFFIXES, Pose, read_poses
 from atomml.errors import AtomMLError
 from atomml.jobs import Item, Outcome, run_jobs
-from atomml.manifest import Manifest, digest_of
-from atomml.run import RunFolder, plain
-from atomml.worker_pool import WorkerPool, available_cpus
+from atomml.manifest import Manifest, Shard, digest_of
+from atomml.run import RunFolder
 from atomml.workflows.inputs import GivenModel, expand_sources, input_record
 from atomml.workflows.ligands.ligand_chemistry import PreparedPose, prepare_pose
 from atomml.workflows.ligands.ligand_work import LigandOrder, LigandTask, PoseOrder, work
 from atomml.workflows.ligands.pose_strain import LigandStrainOptions, LigandStrainResult, threshold_for
 from atomml.workflows.run_record import finish_run
-from atomml.workflows.screens.screening_run import Clock, Here
+from atomml.workflows.shards import MANIFEST, adopt_shards, recorded_outcomes, shard_named
+from atomml.workflows.work_sharing import Clock, context_of, executor_of, workers_for
 
 __all__ = ["LigandRun", "Record", "plan", "records_of", "sources_of_poses", "work_each"]
 
-MANIFEST = "manifest.sqlite"
-_ELSEWHERE = ("workers", "batch", "retry_failed", "executor", "threshold", "template", "tolerance")
+_ELSEWHERE = (
+    *("workers", "batch", "shard", "merge", "retry_failed", "executor"),
+    *("threshold", "template", "tolerance"),
+)
 _SHOWN_WARNINGS = 20
 
 
@@ -44,12 +45,14 @@ class Record:
         prepared: With hydrogens, and the ligand that it is of; None where that failed.
         error: Why there is no strain.
         found: What a worker answered of it.
+        waiting: Whether no shard has done it yet.
     """
 
     pose: Pose
     prepared: PreparedPose | None = None
     error: str | None = None
     found: dict[str, Any] | None = None
+    waiting: bool = False
 
     @property
     def label(self) -> str:
@@ -123,12 +126,12 @@ class LigandRun:
         """Read, do what an earlier run left, write every file."""
         from atomml.workflows.ligands.ligand_files import result_of, write_files
 
-        records = list(self._records())
-        ligands = self._ligands(records)
+        records, ligands = self._of_this_shard()
         with Manifest(self.run.file(MANIFEST), "ligand-strain") as manifest:
             self._compute(manifest, ligands)
         threshold = threshold_for(self.options.threshold, self.model)
         result = result_of(records, len(ligands), threshold)
+        result.n_waiting = sum(record.waiting for record in records) if self.options.merge else None
         result.folder = self.run.path if self.run.kept else None
         write_files(self.run, result)
         self._warn(records, result)
@@ -139,20 +142,40 @@ class LigandRun:
         finish_run(self.run, result, model=model, inputs=inputs, seconds=seconds)
         return result
 
-    def _records(self) -> Iterator[Record]:
-        """Every record of every source; what is wrong with one is its own error."""
-        for source in self.sources:
-            yield from records_of(source, self.options.template)
+    def _of_this_shard(self) -> tuple[list[Record], dict[str, list[Record]]]:
+        """The records that are done here, and by ligand, in the order in which ligands first occur.
 
-    def _ligands(self, records: Sequence[Record]) -> dict[str, list[Record]]:
-        """Records by ligand, in the order in which ligands first occur."""
-        found: dict[str, list[Record]] = {}
+        A ligand goes with all its poses into one shard; a record without a ligand into one too.
+        """
+        shard = shard_named(self.options.shard, self.options.merge) or Shard()
+        records = [record for source in self.sources for record in records_of(source, self.options.template)]
+        ligands: dict[str, list[Record]] = {}
         for record in records:
             if record.prepared is not None:
-                found.setdefault(record.prepared.ligand, []).append(record)
-        return found
+                ligands.setdefault(record.prepared.ligand, []).append(record)
+        ligands = {smiles: poses for smiles, poses in ligands.items() if shard.holds(_digest(smiles, poses))}
+        ours = [
+            record
+            for record in records
+            if (
+                record.prepared.ligand in ligands
+                if record.prepared is not None
+                else shard.holds(digest_of(record.label))
+            )
+        ]
+        if not ours and records:
+            self.run.warn(f"None of {len(records)} poses belongs to shard {self.options.shard}.")
+        return ours, ligands
 
     def _compute(self, manifest: Manifest, ligands: Mapping[str, list[Record]]) -> None:
+        context = self._context()
+        wanted = {smiles: digest_of(_digest(smiles, poses), context) for smiles, poses in ligands.items()}
+        if self.options.shard is None and self.run.kept:
+            adopt_shards(self.run.path, manifest, wanted)
+        if self.options.merge:
+            for outcome in recorded_outcomes(manifest, wanted).values():
+                _take(outcome, ligands[outcome.id])
+            return
         by_name = self.pool is not None or self._workers(len(ligands)) > 0
         model: str | GivenModel = self.model.source if by_name else self.model
         task = LigandTask(self.options, model, dict(self.model.settings), self.dtype, self.device, self.seed)
@@ -163,7 +186,7 @@ class LigandRun:
                 items,
                 work_each,
                 manifest,
-                context=self._context(),
+                context=context,
                 executor=executor,
                 redo_failed=self.options.retry_failed,
                 group=self._group(len(ligands)),
@@ -173,20 +196,15 @@ class LigandRun:
 
     def _context(self) -> str:
         """What a result depends on beside the poses."""
-        record = self.model.record()
-        kept = {key: record.get(key) for key in ("name", "sha256", "calculator", "dtype")}
         options = {key: value for key, value in as_config(self.options).items() if key not in _ELSEWHERE}
-        return json.dumps(plain([options, kept, self.seed]), sort_keys=True)
+        return context_of(self.model, options, self.seed)
 
     def _workers(self, count: int) -> int:
-        """Processes; none where there is one ligand, or a model that has no name to load it by."""
-        if self.options.workers is not None:
-            return self.options.workers
-        if not self.named or count < 2:
+        """Processes; none where there is one ligand and none are asked for."""
+        if self.options.workers is None and count < 2:
             return 0
-        potential = self.model.potential
-        on_gpu = potential is not None and potential.device.type != "cpu"
-        return min(count, 1 if on_gpu else available_cpus())
+        workers = workers_for(self.model, self.named, self.options.workers)
+        return workers if self.options.workers is not None else min(count, workers)
 
     def _group(self, count: int) -> int:
         workers = self._workers(count)
@@ -195,17 +213,12 @@ class LigandRun:
     def _executor(self, count: int) -> AbstractContextManager[Executor]:
         if self.pool is not None:
             return nullcontext(self.pool)
-        workers = self._workers(count)
-        if workers == 0:
-            return Here()
-        if self.options.executor == "parsl":
-            from atomml.workflows.screens.parsl_executor import parsl_executor
-
-            return parsl_executor(workers, self.threads or 1)
-        return WorkerPool(workers, threads=self.threads or 1)
+        return executor_of(self._workers(count), self.threads or 1, self.options.executor)
 
     def _warn(self, records: Sequence[Record], result: LigandStrainResult) -> None:
-        failed = [record for record in records if record.error is not None]
+        if result.n_waiting:
+            self.run.warn(f"{result.n_waiting} poses wait for the shard that does them.")
+        failed = [record for record in records if record.error is not None and not record.waiting]
         for record in failed[:_SHOWN_WARNINGS]:
             self.run.warn(f"{record.label}: {record.error}")
         if len(failed) > _SHOWN_WARNINGS:
@@ -229,13 +242,22 @@ def work_each(orders: Sequence[LigandOrder]) -> list[tuple[dict[str, Any] | None
 
 
 def _item(smiles: str, records: Sequence[Record], task: LigandTask) -> Item:
-    poses = []
+    poses = [PoseOrder(record.label, one.positions, one.places) for record, one in _prepared(records)]
+    return Item(smiles, LigandOrder(task, smiles, tuple(poses)), _digest(smiles, records))
+
+
+def _digest(smiles: str, records: Sequence[Record]) -> str:
+    """Of a ligand and its poses."""
     parts: list[bytes | str] = [smiles]
+    for _, pose in _prepared(records):
+        parts += [np.ascontiguousarray(pose.positions).tobytes(), str(pose.places)]
+    return digest_of(*parts)
+
+
+def _prepared(records: Sequence[Record]) -> Iterator[tuple[Record, PreparedPose]]:
     for record in records:
         assert record.prepared is not None
-        poses.append(PoseOrder(record.label, record.prepared.positions, record.prepared.places))
-        parts += [np.ascontiguousarray(record.prepared.positions).tobytes(), str(record.prepared.places)]
-    return Item(smiles, LigandOrder(task, smiles, tuple(poses)), digest_of(*parts))
+        yield record, record.prepared
 
 
 def _take(outcome: Outcome, records: Sequence[Record]) -> None:
@@ -244,6 +266,7 @@ def _take(outcome: Outcome, records: Sequence[Record]) -> None:
         found = outcome.result["poses"][place] if outcome.result is not None else {"error": outcome.error}
         record.error = found.get("error")
         record.found = None if record.error is not None else found
+        record.waiting = outcome.attempt == 0
 
 
 def plan(poses: Any, options: LigandStrainOptions) -> list[str]:

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from atomml.config import build_options
+from atomml.config import as_config, build_options
 from atomml.errors import InputError, OptionError
 from atomml.options import option
 from atomml.result import Result, quantity
@@ -23,7 +23,7 @@ from atomml.workflows.run_record import open_with_options
 __all__ = ["LigandStrainOptions", "LigandStrainResult", "ligand_strain", "threshold_for"]
 
 DEFAULT_MODEL = "mmff94s"
-_MAY_CHANGE = ("poses", "workers", "batch", "retry_failed", "executor", "device", "threshold")
+_MAY_CHANGE = ("poses", "workers", "batch", "retry_failed", "merge", "executor", "device", "threshold")
 
 
 @dataclass(frozen=True)
@@ -61,6 +61,10 @@ class LigandStrainOptions:
         None, "processes; else one per CPU, or one on a GPU; 0 works in this process", minimum=0
     )
     batch: int = option(8, "ligands that a worker takes at once; their conformers share batches", minimum=1)
+    shard: str | None = option(
+        None, "do part i of N of the ligands alone, in a folder of its own", metavar="i/N"
+    )
+    merge: bool = option(False, "gather what the shards have done; compute nothing")
     retry_failed: bool = option(False, "with --resume, try again what failed")
     executor: str = option(
         "pool", "who runs the workers: our own pool, or Parsl (extra 'hpc')", choices=("pool", "parsl")
@@ -72,9 +76,10 @@ class LigandStrainResult(Result):
     """What ``ligand_strain`` returns.
 
     Attributes:
-        n_poses: Records given.
+        n_poses: Records given; of this shard, if there is one.
         n_ligands: Different ligands among them.
         n_failed: Poses without a strain; their rows say why.
+        n_waiting: Poses that no shard has done yet; None where nothing was gathered.
         n_flagged: Of the others, those that left their basin or whose search has not converged.
         n_passed: Poses at or below the threshold; None without one.
         strain: Of the pose, if there is one; against the lowest minimum.
@@ -90,6 +95,7 @@ class LigandStrainResult(Result):
     n_poses: int = 0
     n_ligands: int = 0
     n_failed: int = 0
+    n_waiting: int | None = None
     n_flagged: int = 0
     n_passed: int | None = None
     strain: float | None = quantity("kcal/mol", default=None)
@@ -137,6 +143,8 @@ def ligand_strain(
     """
     from atomml.data.ligands import checked_template
     from atomml.workflows.ligands.ligand_run import LigandRun, sources_of_poses
+    from atomml.workflows.shards import shard_folder, shard_named
+    from atomml.workflows.work_sharing import has_name
 
     chosen = build_options(LigandStrainOptions, options)
     used = given_model(model, dtype=dtype, device=device)
@@ -150,14 +158,14 @@ def ligand_strain(
     sources = sources_of_poses(poses)
     if not sources:
         raise InputError("There is no pose: give a file.")
-    named = isinstance(model, str | Path | GivenModel)
-    if chosen.workers and not named:
-        raise OptionError(f"{used.source} was made in Python, and no worker can load it: use workers=0.")
+    shard = shard_named(chosen.shard, chosen.merge)
+    named = has_name(model, used, chosen.workers)
     names = [source if isinstance(source, str) else "molecule" for source in sources]
     started = time.perf_counter()
     facts = {"poses": names, **used.config(), "dtype": dtype, "device": device, "seed": seed}
+    where = shard_folder(out, "ligand-strain", shard, facts | as_config(chosen), {*_MAY_CHANGE, "out"})
     with open_with_options(
-        out, "ligand-strain", chosen, resume=resume, overwrite=overwrite, may_change=_MAY_CHANGE, **facts
+        where, "ligand-strain", chosen, resume=resume, overwrite=overwrite, may_change=_MAY_CHANGE, **facts
     ) as run:
         work = LigandRun(run, sources, used, named, chosen, dtype, device, seed, threads, pool)
         return work.go(started)

@@ -50,6 +50,7 @@ def batches(items: Iterable[Item], most_edges: int) -> Iterator[list[Item]]:
     """Consecutive items with about ``most_edges`` edges together; the cut depends on nothing else."""
 
     def size(item: Item) -> int:
+        """Edges, and some for each structure; one that failed counts too, so that batches end."""
         return item.graph.n_edges + 10 if item.graph is not None else most_edges // 16
 
     return MemoryLimit(most_edges).parts(items, size)

@@ -97,7 +97,7 @@ def serve(
         RunFailedError: No server listens, or the connection was lost before the server said EXIT.
     """
     from atomml.workflows.inputs import check_covered, given_model, given_structure
-    from atomml.workflows.run_record import open_with_options
+    from atomml.workflows.run_record import RunRequest
 
     chosen = build_options(ServeOptions, (as_config(options) if options else {}) | overrides)
     place = _place(chosen.ipi)
@@ -106,20 +106,10 @@ def serve(
     warnings: list[str] = []
     check_covered(given, used, warnings.append, chosen.allow_charge_mismatch)
     source = str(structure) if isinstance(structure, str | Path) else given.label
-    with open_with_options(
-        out,
-        "serve",
-        chosen,
-        resume=resume,
-        overwrite=overwrite,
-        may_change=("ipi", "wait", "timeout", "end"),
-        structure=source,
-        **used.config(),
-        device=device,
-        seed=seed,
-    ) as folder:
-        for warning in warnings:
-            folder.warn(warning)
+    request = RunRequest(out, resume, overwrite, device, seed)
+    facts = {"structure": source, **used.config()}
+    free = ("ipi", "wait", "timeout", "end")
+    with request.open("serve", chosen, may_change=free, warnings=warnings, **facts) as folder:
         return _Service(folder, given, used, chosen).go(place)
 
 
@@ -218,6 +208,7 @@ class _Service:
         """ASE's evaluation with a clock."""
 
         def timed(atoms: Atoms, use_stress: bool) -> Any:
+            """The same answer; its seconds are kept."""
             before = time.perf_counter()
             answer = calculate(atoms, use_stress)
             self.result.model_time += time.perf_counter() - before

@@ -31,7 +31,7 @@ from atomml.workflows.inputs import (
 from atomml.workflows.predicting.prediction_batches import BatchEvaluator
 from atomml.workflows.predicting.prediction_files import PredictionFiles, read_rows, row_of
 from atomml.workflows.predicting.prediction_items import Item, batches, items_of
-from atomml.workflows.run_record import open_with_options, render_kept, write_result
+from atomml.workflows.run_record import RunRequest, render_kept, write_result
 
 __all__ = ["PredictOptions", "PredictResult", "predict"]
 
@@ -121,18 +121,9 @@ def predict(
     used = given_model(model, dtype=dtype, device=device)
     names = [source if isinstance(source, str) else "structure" for source in sources]
     total = _survey(sources, used, chosen)
-    with open_with_options(
-        out,
-        "predict",
-        chosen,
-        resume=resume,
-        overwrite=overwrite,
-        structures=names,
-        **used.config(),
-        dtype=dtype,
-        device=device,
-        seed=seed,
-    ) as run:
+    request = RunRequest(out, resume, overwrite, device, seed)
+    facts = {"structures": names, **used.config(), "dtype": dtype}
+    with request.open("predict", chosen, **facts) as run:
         finished = run.finished_summary() if run.resumed else None
         return _from_summary(run, finished) if finished else _Job(run, used, chosen, total).go(sources)
 

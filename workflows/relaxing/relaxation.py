@@ -31,7 +31,7 @@ from atomml.workflows.relaxing.relaxation_measures import (
     volume_of,
 )
 from atomml.workflows.relaxing.relaxation_state import LOG_HEAD, RelaxationFiles, log_line, write_relaxed
-from atomml.workflows.run_record import finish_run, open_with_options
+from atomml.workflows.run_record import RunRequest, finish_run
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -157,21 +157,9 @@ def relax(
     source = str(structure) if isinstance(structure, str | Path) else given.label
     warnings: list[str] = []
     check_covered(given, used, warnings.append, chosen.allow_charge_mismatch)
-    with open_with_options(
-        out,
-        "relax",
-        chosen,
-        resume=resume,
-        overwrite=overwrite,
-        may_change=("steps",),
-        structure=source,
-        **used.config(),
-        dtype=dtype,
-        device=device,
-        seed=seed,
-    ) as run:
-        for warning in warnings:
-            run.warn(warning)
+    request = RunRequest(out, resume, overwrite, device, seed)
+    facts = {"structure": source, **used.config(), "dtype": dtype}
+    with request.open("relax", chosen, may_change=("steps",), warnings=warnings, **facts) as run:
         return _Relaxation(run, given, used, chosen).go()
 
 

@@ -24,7 +24,7 @@ from atomml.workflows.inputs import (
     with_charge,
 )
 from atomml.workflows.relaxing.relaxation import RelaxOptions, RelaxResult, check_relaxable, relax
-from atomml.workflows.run_record import finish_run, open_with_options
+from atomml.workflows.run_record import RunRequest, finish_run
 
 __all__ = ["RelaxManyResult", "relax_many"]
 
@@ -101,19 +101,9 @@ def relax_many(
         check_covered(one, used, lambda _: None, chosen.allow_charge_mismatch)
         check_relaxable(one, chosen)
     names = [str(entry) if isinstance(entry, str | Path) else "structure" for entry in structures]
-    with open_with_options(
-        out,
-        "relax",
-        chosen,
-        resume=resume,
-        overwrite=overwrite,
-        may_change=("steps",),
-        structures=names,
-        **used.config(),
-        dtype=dtype,
-        device=device,
-        seed=seed,
-    ) as run:
+    request = RunRequest(out, resume, overwrite, device, seed)
+    facts = {"structures": names, **used.config(), "dtype": dtype}
+    with request.open("relax", chosen, may_change=("steps",), **facts) as run:
         return _relax_each(run, given, used, chosen)
 
 

@@ -156,12 +156,11 @@ def is_named(model: Any, used: GivenModel, chosen: ScreenOptions) -> bool:
     Raises:
         OptionError: It cannot, and workers are asked for; or shards are to be both done and gathered.
     """
-    named = isinstance(model, str | Path | GivenModel)
-    if chosen.workers and not named:
-        raise OptionError(f"{used.source} was made in Python, and no worker can load it: use workers=0.")
-    if chosen.shard is not None and chosen.merge:
-        raise OptionError("--merge gathers shards and --shard is one of them: give one of the two.")
-    return named
+    from atomml.workflows.shards import shard_named
+    from atomml.workflows.work_sharing import has_name
+
+    shard_named(chosen.shard, chosen.merge)
+    return has_name(model, used, chosen.workers)
 
 
 def screened_function(workflow: str) -> Any:

@@ -130,6 +130,7 @@ def _write_structures(
     from atomml.workflows.screens.screening_work import atoms_of
 
     def write(stream: Any) -> None:
+        """Every row with a structure, as a frame."""
         for number, entry in enumerate(entries):
             found = outcomes[entry.item].result
             if found is None or "structure" not in found:

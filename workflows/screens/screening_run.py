@@ -2,35 +2,30 @@
 
 from __future__ import annotations
 
-import json
 import time
 from collections.abc import Sequence
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-from atomml import __version__
 from atomml.config import as_config
-from atomml.files import write_atomic
 from atomml.jobs import Item, Outcome, run_jobs
-from atomml.manifest import DONE, FAILED, Manifest, Shard, digest_of, read_manifest
-from atomml.run import RunFolder, plain
-from atomml.run_checks import CONFIG, check_same
-from atomml.worker_pool import WorkerPool, available_cpus
+from atomml.manifest import Manifest, Shard, digest_of
+from atomml.run import RunFolder
 from atomml.workflows.inputs import GivenModel, input_record
 from atomml.workflows.run_record import finish_run
 from atomml.workflows.screens.screening import ScreenOptions, ScreenResult
 from atomml.workflows.screens.screening_entries import Entry, entries_of
 from atomml.workflows.screens.screening_files import fill_result, write_files
 from atomml.workflows.screens.screening_work import Order, ScreenTask, work
+from atomml.workflows.shards import MANIFEST, adopt_shards, recorded_outcomes, shard_folder, shard_named
+from atomml.workflows.work_sharing import Clock, context_of, executor_of, workers_for
 
-__all__ = ["Clock", "Here", "Screen"]
+__all__ = ["Screen"]
 
-MANIFEST = "manifest.sqlite"
 _CALLS_EACH = 4
-_WAITING = "No shard has done it yet."
 
 
 @dataclass
@@ -65,7 +60,7 @@ class Screen:
     @property
     def shard(self) -> Shard | None:
         """The part of the structures that is done here; None for all."""
-        return None if self.options.shard is None else Shard.parse(self.options.shard)
+        return shard_named(self.options.shard, self.options.merge)
 
     def facts(self) -> dict[str, Any]:
         """What ``config.yaml`` says beside the options of the screen."""
@@ -79,27 +74,14 @@ class Screen:
         Raises:
             OptionError: Shards of another configuration lie there.
         """
-        if out is None or self.shard is None:
-            return out
-        parent = Path(out)
-        config = plain(facts | as_config(self.options)) | {"shard": None}
-        if (parent / CONFIG).exists():
-            free = {*as_config(self.options), "structures", "out", "device"}
-            check_same(parent, self.command, config, free)
-        else:
-            import yaml
-
-            parent.mkdir(parents=True, exist_ok=True)
-            header = {"command": self.command, "version": __version__}
-            write_atomic(parent / CONFIG, yaml.safe_dump({**header, **config}, sort_keys=False))
-        return parent / f"shard-{self.shard.index}-of-{self.shard.count}"
+        config = facts | as_config(self.options)
+        free = {*as_config(self.options), "structures", "out", "device"}
+        return shard_folder(out, self.command, self.shard, config, free)
 
     def go(self, run: RunFolder, started: float) -> ScreenResult:
         """Do what is left, then write every file."""
         entries = self._entries(run)
         with Manifest(run.file(MANIFEST), self.command) as manifest:
-            if self.shard is None and run.kept:
-                self._adopt(run, manifest, entries)
             outcomes = self._outcomes(run, manifest, entries)
         result = self._result(run, entries, outcomes)
         result.folder = run.path if run.kept else None
@@ -125,31 +107,15 @@ class Screen:
 
     def _context(self) -> str:
         """What a result depends on beside the structure."""
-        record = self.model.record()
-        kept = {key: record.get(key) for key in ("name", "sha256", "calculator", "dtype")}
-        return json.dumps(plain([self.workflow, self.settings, kept]), sort_keys=True)
-
-    def _adopt(self, run: RunFolder, manifest: Manifest, entries: Sequence[Entry]) -> None:
-        """Take over what shards have done."""
-        context = self._context()
-        wanted = {entry.item: digest_of(entry.digest, context) for entry in entries}
-        for path in sorted(run.path.glob(f"shard-*-of-*/{MANIFEST}")):
-            for row in read_manifest(path):
-                ours = manifest.find(row.id)
-                known = ours is not None and ours.digest == row.digest and ours.status == DONE
-                if known or wanted.get(row.id) != row.digest or row.status not in (DONE, FAILED):
-                    continue
-                manifest.start(row.id, row.digest)
-                if row.status == DONE:
-                    if "folder" in row.result.get("row", {}):
-                        row.result["row"]["folder"] = f"{path.parent.name}/{row.result['row']['folder']}"
-                    manifest.finish(row.id, row.result)
-                else:
-                    manifest.fail(row.id, row.error or "")
+        return context_of(self.model, self.workflow, self.settings)
 
     def _outcomes(self, run: RunFolder, manifest: Manifest, entries: Sequence[Entry]) -> dict[str, Outcome]:
+        context = self._context()
+        wanted = {entry.item: digest_of(entry.digest, context) for entry in entries}
+        if self.shard is None and run.kept:
+            adopt_shards(run.path, manifest, wanted, _moved)
         if self.options.merge:
-            return _recorded(manifest, entries)
+            return recorded_outcomes(manifest, wanted)
         task = self._task()
         items = (
             Item(entry.item, self._order(run, task, entry, n), entry.digest)
@@ -162,7 +128,7 @@ class Screen:
                 items,
                 work,
                 manifest,
-                context=self._context(),
+                context=context,
                 executor=executor,
                 redo_failed=self.options.retry_failed,
                 group=self._group(len(entries)),
@@ -186,14 +152,7 @@ class Screen:
         return Order(task, entry.given, entry.error, folder)
 
     def _workers(self) -> int:
-        """Processes; none for a model that has no name by which a worker could load it."""
-        potential = self.model.potential
-        if not self.named and self.options.workers is None:
-            return 0
-        if self.options.workers is not None:
-            return self.options.workers
-        on_gpu = potential is not None and potential.device.type != "cpu"
-        return 1 if on_gpu else available_cpus()
+        return workers_for(self.model, self.named, self.options.workers)
 
     def _group(self, count: int) -> int:
         """Structures of one call: few enough that every worker gets some calls, and loses little."""
@@ -203,55 +162,11 @@ class Screen:
     def _executor(self) -> AbstractContextManager[Executor]:
         if self.pool is not None:
             return nullcontext(self.pool)
-        workers = self._workers()
-        if workers == 0:
-            return Here()
-        if self.options.executor == "parsl":
-            from atomml.workflows.screens.parsl_executor import parsl_executor
-
-            return parsl_executor(workers, self.threads or 1)
-        return WorkerPool(workers, threads=self.threads or 1)
+        return executor_of(self._workers(), self.threads or 1, self.options.executor)
 
 
-class Here(Executor):
-    """Does each task at once, in this process."""
-
-    def submit(self, fn: Any, /, *args: Any, **kwargs: Any) -> Future[Any]:
-        """A future that is done when it is returned."""
-        future: Future[Any] = Future()
-        try:
-            future.set_result(fn(*args, **kwargs))
-        except Exception as error:
-            future.set_exception(error)
-        return future
-
-
-class Clock:
-    """Says how far a screen is, and how long the rest will take."""
-
-    def __init__(self, total: int) -> None:
-        self.total, self.done, self.fresh, self.failed = total, 0, 0, 0
-        self.started = time.monotonic()
-
-    def tell(self, run: RunFolder, outcome: Outcome) -> None:
-        """Count an outcome; what an earlier run did says nothing of the pace."""
-        self.done += 1
-        self.fresh += not outcome.kept
-        self.failed += outcome.error is not None
-        if outcome.kept and self.done < self.total:
-            return
-        pace = (time.monotonic() - self.started) / max(1, self.fresh)
-        left = float(round(pace * (self.total - self.done), 1))
-        run.event("structure", step=self.done, of=self.total, left_s=left, failed=self.failed, id=outcome.id)
-
-
-def _recorded(manifest: Manifest, entries: Sequence[Entry]) -> dict[str, Outcome]:
-    """What the manifest holds, and a sentence for what it does not."""
-    found = {}
-    for entry in entries:
-        row = manifest.find(entry.item)
-        if row is None or row.status not in (DONE, FAILED):
-            found[entry.item] = Outcome(entry.item, None, _WAITING, 0, kept=False)
-        else:
-            found[entry.item] = Outcome(entry.item, row.result, row.error, row.attempt, kept=True)
-    return found
+def _moved(result: Any, shard: str) -> Any:
+    """A result of a shard, whose own folder lies in that of the shard."""
+    if "folder" in result.get("row", {}):
+        result["row"]["folder"] = f"{shard}/{result['row']['folder']}"
+    return result

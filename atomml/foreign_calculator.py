@@ -16,7 +16,7 @@ from ase.calculators.calculator import (
     all_changes,
 )
 
-from atomml.data.label_calculator import AttentiveCalculator
+from atomml.attentive_calculator import AttentiveCalculator
 from atomml.errors import (
     AtomMLError,
     InputError,
@@ -143,6 +143,8 @@ class ForeignCalculator(AttentiveCalculator):
         """Ask the calculator for what is wanted, and for the energy."""
         super().calculate(atoms, properties, system_changes)
         self.atoms.set_constraint()
+        if "info" in system_changes and hasattr(self.inner, "reset"):
+            self.inner.reset()  # it does not look at charge and spin itself, and would give its last answer
         wanted = dict.fromkeys(["energy", *(properties or [])])
         if "free_energy" in self.implemented_properties:
             wanted["free_energy"] = None
