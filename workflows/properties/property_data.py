@@ -17,7 +17,7 @@ from atomml.errors import FileFormatError, InputError, OptionError, StructureErr
 from atomml.property.targets import Target, class_name
 from atomml.workflows.inputs import input_record, sources_of, split_index, structures_of
 
-__all__ = ["LabelledSet", "label_table", "read_labelled", "with_classes"]
+__all__ = ["LabelledSet", "label_table", "names_of", "read_labelled", "with_classes"]
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,7 @@ class LabelledSet:
         """SHA-256 over structures and labels, in order."""
         found = hashlib.sha256()
         for atoms, values in zip(self.atoms, self.values, strict=True):
-            for array in (atoms.numbers.astype("<i8"), atoms.positions, atoms.cell.array, atoms.pbc):
-                found.update(np.ascontiguousarray(array).tobytes())
+            _add_to(found, atoms)
             found.update(repr([str(values.get(target.name)) for target in targets]).encode())
         return found.hexdigest()
 
@@ -122,11 +121,46 @@ def read_labelled(
         )
     files = dict.fromkeys(str(split_index(source)[0]) for source in sources if isinstance(source, str))
     found.sources.extend(input_record(Path(name)) for name in files)
+    objects = [source.atoms for source in sources if not isinstance(source, str)]
+    if objects:
+        more = {"sha256": _digest_of(objects), "structures": len(objects)}
+        found.sources.append(input_record(None, **more))
     if labels:
         found.sources.append(input_record(Path(labels), role="labels"))
     if needed:
         _check_labelled(found, targets)
     return found
+
+
+def names_of(structures: Any) -> list[str]:
+    """What to call given structures in ``config.yaml``: files by their names, others together by a digest.
+
+    So a run that is resumed with other structures, or other labels, is told apart.
+
+    Raises:
+        InputError: What is no structure, or a pattern or folder without files.
+    """
+    sources = sources_of(structures)
+    names = [source for source in sources if isinstance(source, str)]
+    objects = [source.atoms for source in sources if not isinstance(source, str)]
+    if objects:
+        count = f"{len(objects)} structure{'s' if len(objects) > 1 else ''}"
+        names.append(f"{count}, sha256 {_digest_of(objects)[:16]}")
+    return names
+
+
+def _digest_of(structures: Sequence[Atoms]) -> str:
+    """SHA-256 over structures and what their ``info`` says of them, in order."""
+    found = hashlib.sha256()
+    for atoms in structures:
+        _add_to(found, atoms)
+        found.update(repr(sorted((key, str(value)) for key, value in atoms.info.items())).encode())
+    return found.hexdigest()
+
+
+def _add_to(digest: Any, atoms: Atoms) -> None:
+    for array in (atoms.numbers.astype("<i8"), atoms.positions, atoms.cell.array, atoms.pbc):
+        digest.update(np.ascontiguousarray(array).tobytes())
 
 
 def _names(atoms: Atoms, path: Path | None, frame: int, label: str) -> list[str]:

@@ -41,11 +41,15 @@ class InputStore:
     Args:
         event: ``event(kind, **data)``, told how far the making is.
         folder: Where rows of descriptors are kept for a run that is resumed; None for nowhere.
+        processes: Who computes; all make what they look at, and only the first of them writes.
     """
 
-    def __init__(self, event: Any = None, folder: Path | None = None) -> None:
+    def __init__(
+        self, event: Any = None, folder: Path | None = None, processes: Processes | None = None
+    ) -> None:
         self._kept: dict[str, dict[int, PropertyInput]] = {}
         self._event, self._folder = event, folder
+        self._writes = processes is None or processes.is_first
 
     def fill(self, model: PropertyModel, data: LabelledSet) -> list[PropertyInput]:
         """What a model sees of every structure of a set, in order."""
@@ -85,7 +89,7 @@ class InputStore:
 
     def _keep_rows(self, key: str, rows: Mapping[str, Floats]) -> None:
         path = self._file(key)
-        if path is not None:
+        if path is not None and self._writes:
             save_state(path, {"rows": np.stack(list(rows.values()))}, {"names": list(rows)})
 
 
@@ -236,7 +240,9 @@ class EnsembleFit:
     def _identity(self, model: PropertyModel) -> dict[str, str]:
         from atomml.md.identity import run_identity
 
-        found = run_identity({"name": model.info.name, "sha256": "", "dtype": model.dtype, "device": "cpu"})
+        device = self.processes.device.type
+        found = run_identity({"name": model.info.name, "sha256": "", "dtype": model.dtype, "device": device})
+        found["processes"] = str(self.processes.n)
         return found | {f"data_{name}": digest for name, digest in self.header.get("data", {}).items()}
 
     def _trained(self, model: PropertyModel, seed: int, folder: Path, resume: bool) -> PropertyModel:
@@ -289,7 +295,16 @@ class EnsembleFit:
             for part in (self.parts.train, self.parts.valid)
         ]
         assert sets[0] is not None
-        growing = Boosting(model, sets[0], sets[1], settings, folder, self.hooks.event, self._identity(model))
+        growing = Boosting(
+            model,
+            sets[0],
+            sets[1],
+            settings,
+            folder,
+            self.hooks.event,
+            self._identity(model),
+            self.processes,
+        )
         growing.run(resume=resume)
         self.steps.append(sum(growing.rounds))
         grown: PropertyModel = model

@@ -23,9 +23,9 @@ from atomml.property.targets import Target
 from atomml.workflows.properties.property_fitting import EnsembleFit, InputStore, deal
 
 if TYPE_CHECKING:
-    from atomml.run import RunFolder
     from atomml.workflows.properties.property_data import LabelledSet
     from atomml.workflows.properties.property_study import PropertyStudyOptions, PropertyStudyResult
+    from atomml.workflows.trainings.training_folder import TrainingFolder
 
 __all__ = ["Study"]
 
@@ -56,26 +56,24 @@ class Study:
     """A study in its run folder.
 
     Args:
-        run: The folder.
+        run: The folder; where several processes train together, the first of them writes.
         options: The options.
         targets: What is learned.
         data: All structures.
         shape: Hyperparameters by family.
-        started: ``time.perf_counter()`` when the command began.
     """
 
     def __init__(
         self,
-        run: RunFolder,
+        run: TrainingFolder,
         options: PropertyStudyOptions,
         targets: list[Target],
         data: LabelledSet,
         shape: Mapping[str, Mapping[str, Any]],
-        started: float,
     ) -> None:
         self.run, self.options, self.targets, self.data = run, options, targets, data
-        self.shape, self.started = shape, started
-        self.inputs = InputStore(run.event, run.path)
+        self.shape, self.writes = shape, run.processes.is_first
+        self.inputs = InputStore(run.event, run.out, run.processes)
         self.prototypes = [prototype_of(atoms) for atoms in data.atoms]
         self.models = [*options.family, *([COMBINED] if len(options.family) > 1 else [])]
         self._describer: Any = None
@@ -88,7 +86,7 @@ class Study:
             n_structures=len(self.data),
             n_prototypes=len(set(self.prototypes)),
             n_duplicates=len(duplicates_within(self.data.atoms, self.data.ids)),
-            folder=self.run.path,
+            folder=self.run.out,
         )
         parity: list[dict[str, Any]] = []
         for scheme in self.options.schemes:
@@ -96,12 +94,15 @@ class Study:
             result.table[scheme] = self._scores(found)
             result.weights[scheme] = self._weights(found)
             parity += self._parity(scheme, found)
+            if not self.writes:
+                continue
             if scheme == "prototype":
                 self._write_prototypes(found)
-            write_table(self.run.file("parity.csv"), parity, list(parity[0]))
+            write_table(self.run.out / "parity.csv", parity, list(parity[0]))
             rows = comparison_rows(result.table)
-            write_table(self.run.file("comparison.csv"), rows, list(rows[0]))
-        self._write_importances()
+            write_table(self.run.out / "comparison.csv", rows, list(rows[0]))
+        if self.writes:
+            self._write_importances()
         return result
 
     def _folds(self, scheme: str) -> list[NDArray[np.int64]]:
@@ -134,28 +135,27 @@ class Study:
         self, scheme: str, number: int, test: NDArray[np.int64]
     ) -> tuple[dict[str, Floats], dict[str, Any]]:
         """Answers of one fold: fitted now, or kept from before."""
-        folder = self.run.file(f"{scheme}-{number}")
+        folder = self.run.out / f"{scheme}-{number}"
         kept = folder / "answers.safetensors"
-        if kept.exists():
+        if self.run.processes.agree(kept.exists()):
             state = load_state(kept)
             return state.arrays, state.header
         folder.mkdir(exist_ok=True)
         began = time.perf_counter()
         fit, ensemble = self._fitted(folder, test)
         arrays, calibrated = self._answers(fit, ensemble, self.data.subset(test))
-        important = importance_rows(ensemble)
-        if important:
-            write_table(folder / "importances.csv", important, list(important[0]))
         facts = {"calibrated": calibrated, "test": len(test)}
-        save_state(kept, arrays, facts)
+        if self.writes:
+            important = importance_rows(ensemble)
+            if important:
+                write_table(folder / "importances.csv", important, list(important[0]))
+            save_state(kept, arrays, facts)
+        self.run.processes.wait()
         seconds = time.perf_counter() - began
         self.run.event("fold", scheme=scheme, number=number, structures=len(test), seconds=seconds)
         return arrays, facts
 
     def _fitted(self, folder: Any, test: NDArray[np.int64]) -> tuple[EnsembleFit, PropertyEnsemble]:
-        from atomml.train.processes import Processes
-        from atomml.train.trainer import Hooks
-
         o = self.options
         rest = self.data.subset(np.setdiff1d(np.arange(len(self.data)), test))
         parts = deal(rest, None, o.valid_fraction, o.calibration_fraction, o.seed)
@@ -168,13 +168,13 @@ class Study:
             parts,
             self.shape,
             folder,
-            Processes(o.device, o.precision),
-            Hooks(self.run.event, self.run.warn, lambda: time.perf_counter() - self.started),
+            self.run.processes,
+            self.run.hooks(),
             self.inputs,
             {"method": "fresh", "data": digests},
             describer=self._describer,
         )
-        ensemble = fit.run("study", resume=self.run.resumed)
+        ensemble = fit.run("study", resume=self.run.folder.resumed)
         self._describer = fit.describer
         return fit, ensemble
 
@@ -272,14 +272,14 @@ class Study:
                     row[f"{model}_{self.targets[k].key}_mae"] = float(np.nanmean(off))
             rows.append(row)
         if rows:
-            write_table(self.run.file("prototypes.csv"), rows, list(rows[0]))
+            write_table(self.run.out / "prototypes.csv", rows, list(rows[0]))
 
     def _write_importances(self) -> None:
         """Mean over the random folds (or the only scheme's)."""
         import csv
 
         total: dict[tuple[str, str], float] = {}
-        files = sorted(self.run.path.glob(f"{self.options.schemes[0]}-*/importances.csv"))
+        files = sorted(self.run.out.glob(f"{self.options.schemes[0]}-*/importances.csv"))
         for path in files:
             with path.open(encoding="utf-8", newline="") as stream:
                 for row in csv.DictReader(stream):
@@ -292,7 +292,7 @@ class Study:
             if key == target.key
         ]
         if rows:
-            write_table(self.run.file("importances.csv"), rows, list(rows[0]))
+            write_table(self.run.out / "importances.csv", rows, list(rows[0]))
 
 
 def _mean(answers: Answers, k: int, members: slice, share: Floats) -> tuple[Floats, Floats]:
