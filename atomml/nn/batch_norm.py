@@ -66,12 +66,12 @@ class BatchNorm(nn.BatchNorm1d):
         centred = x - mean
         squares = (weights[:, None] * centred.square()).sum(0)
         variance = _SumOverProcesses.apply(squares, self.sum_over_processes) / n  # type: ignore[no-untyped-call]
-        if float(n) <= 1:
+        if float(n.detach()) <= 1:
             assert self.running_mean is not None
             assert self.running_var is not None
             centred, variance = x - self.running_mean, self.running_var
         else:
-            self._track(mean, variance, float(n))
+            self._track(mean, variance, float(n.detach()))
         return centred * torch.rsqrt(variance + self.eps) * self.weight + self.bias
 
     def _track(self, mean: Tensor, variance: Tensor, n: float) -> None:

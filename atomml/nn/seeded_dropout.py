@@ -29,7 +29,7 @@ class SeededDropout(nn.Module):
         self._seeds, self._draws = (seed, step), 0
 
     def share_rows(self, rank: int, n: int) -> None:
-        """Rows are from now on every n-th of a batch, the first that at ``rank``; each draws what it would."""
+        """From now on rows are every n-th of a batch, from ``rank`` on; as one process would draw."""
         self._rows = slice(rank, None, n)
 
     def forward(self, h: Tensor) -> Tensor:

@@ -132,8 +132,8 @@ class Gradients:
                 raise
             if self._together:
                 raise RunFailedError(
-                    f"The memory does not suffice for {len(samples)} structures at once, of which all processes "
-                    "need the statistics: lower --max-atoms."
+                    f"The memory does not suffice for {len(samples)} structures at once, and other processes "
+                    "wait for their statistics: lower --max-atoms."
                 ) from error
             _shrink(samples, error)
             self.limits = self.limits.halved(samples)

@@ -18,6 +18,7 @@ from atomml.property.domain import Known, make_domain
 from atomml.property.ensemble import Answers, PropertyEnsemble, input_key
 from atomml.property.property_model import PropertyInput, PropertyModel, bare_graph, property_info
 from atomml.property.targets import Target
+from atomml.workflows.properties.property_weights import family_weights
 
 if TYPE_CHECKING:
     from atomml.property.describer import Describer
@@ -323,7 +324,7 @@ class EnsembleFit:
         found = self.answers(plain, self.parts.valid)
         labels = self.parts.valid.encoded(self.targets)
         columns = [
-            _between(found.members[k], labels[:, k], target, families)
+            family_weights(found.members[k], labels[:, k], target, len(families))
             for k, target in enumerate(self.targets)
         ]
         each = self.options.ensemble
@@ -382,25 +383,3 @@ def answers_for(ensemble: PropertyEnsemble, data: LabelledSet, inputs: InputStor
         [np.concatenate([one.members[k] for one in found], axis=1) for k in n],
         np.concatenate([one.features for one in found]),
     )
-
-
-def _between(members: Floats, labels: Floats, target: Target, families: Sequence[str]) -> Floats:
-    """Weights of families, not negative, that add up to one: least squares on the validation set."""
-    from scipy.optimize import nnls
-
-    known = np.isfinite(labels)
-    equal = np.full(len(families), 1.0 / len(families))
-    if known.sum() < 10:
-        return equal
-    each = members.shape[0] // len(families)
-    means = np.stack([members[f * each : (f + 1) * each, known].mean(axis=0) for f in range(len(families))])
-    if target.classes:
-        wanted = np.eye(target.width)[labels[known].astype(int)].ravel()
-        columns = means.reshape(len(families), -1).T
-    else:
-        wanted = (labels[known] - target.mean) / target.scale
-        columns = ((means - target.mean) / target.scale).T
-    # a heavy last row makes them add up to one
-    heavy = 10.0 * np.sqrt(len(wanted))
-    weights, _ = nnls(np.vstack([columns, np.full(len(families), heavy)]), np.append(wanted, heavy))
-    return weights / weights.sum() if weights.sum() > 0 else equal

@@ -90,7 +90,7 @@ class PropertySession(TrainingFolder):
             return None
         return read_labelled(structures, self.targets, self.options.labels, needed=False)
 
-    def event(self, kind: str, **data: Any) -> None:
+    def event(self, kind: str, /, **data: Any) -> None:
         """As of every training; each member has its own curves in TensorBoard's files."""
         if kind == "member":
             self.show_on_board(f"member-{data['number']}")

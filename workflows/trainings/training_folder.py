@@ -31,7 +31,7 @@ class Bystander:
         self.warnings: list[str] = []
         self.events: list[tuple[str, dict[str, Any]]] = []
 
-    def event(self, kind: str, **data: Any) -> None:
+    def event(self, kind: str, /, **data: Any) -> None:
         """Keep it, for a folder that may be opened later."""
         self.events.append((kind, data))
 
@@ -121,7 +121,7 @@ class TrainingFolder:
 
         return Hooks(self.event, self.folder.warn, lambda: time.perf_counter() - self.started)
 
-    def event(self, kind: str, **data: Any) -> None:
+    def event(self, kind: str, /, **data: Any) -> None:
         """Pass events on; of the many about progress, one a second."""
         now = time.monotonic()
         if kind == "progress":
