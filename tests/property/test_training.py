@@ -17,10 +17,12 @@ from atomml.cli.main import main
 from atomml.errors import ModelError, OptionError, StructureError
 from atomml.property.card import card_of, card_text
 from atomml.property.ensemble import load_property_model
+from atomml.property.targets import Target
 from atomml.workflows.properties.property_evaluation import evaluate_property
 from atomml.workflows.properties.property_prediction import predict_property
 from atomml.workflows.properties.property_study import study_property
 from atomml.workflows.properties.property_training import train_property
+from atomml.workflows.properties.property_weights import family_weights
 
 QUICK: dict[str, Any] = {"epochs": 30, "rounds": 150, "learning_rate": 0.01, "device": "cpu"}
 
@@ -228,6 +230,9 @@ def test_a_study_compares_families_on_the_same_folds(crystals: Path, tmp_path: P
     )
     with (tmp_path / "run/comparison.csv").open(newline="") as stream:
         assert len(list(csv.DictReader(stream))) == 6
+    for scheme in ("random", "prototype"):  # as good as the better family, whatever the validation set says
+        errors = {model: found.table[scheme][model]["gap"]["rmse"][0] for model in found.table[scheme]}
+        assert errors["combined"] < 1.02 * min(errors["fcnn"], errors["xgboost"])
     again = study_property([str(crystals)], out=tmp_path / "run", resume=True, **given)
     assert json.dumps(again.table) == json.dumps(found.table)
 
@@ -258,3 +263,50 @@ def test_the_command_line_has_its_codes(trained: Any, tmp_path: Path, capsys: An
     assert main(["property", "train", "x", "--target", "a", "--target", "b"]) == 2
     assert "given twice" in capsys.readouterr().err
     assert np.isfinite(float((tmp_path / "p/results.csv").read_text().splitlines()[2].split(",")[5]))
+
+
+def test_structures_may_come_from_python(tmp_path: Path) -> None:
+    """The same weights as from a file, whatever the structures are given as; other labels are another run."""
+    data = labelled_crystals(40)
+    given: dict[str, Any] = {"target": "gap", "family": "cgcnn", "shape": SHAPE, **QUICK, "epochs": 2}
+    found = train_property(data[:30], data[30:35], test=data[35:], out=tmp_path / "run", **given)
+    assert found.structures == {"train": 26, "valid": 5, "calibration": 4, "test": 5}
+    assert "30 structures given in Python" in card_text(card_of(found.model))
+    write(tmp_path / "train.extxyz", data[:30])
+    write(tmp_path / "valid.extxyz", data[30:35])
+    files = [tmp_path / "train.extxyz"], tmp_path / "valid.extxyz"
+    same = train_property(*files, test=data[35:], out=tmp_path / "files", **given)
+    mae = [one.scores["test"]["gap"]["mae"][0] for one in (found, same)]
+    assert mae[0] == pytest.approx(mae[1], rel=1e-4)  # positions have eight digits in the file
+    data[0].info["gap"] += 1.0
+    with pytest.raises(OptionError, match="train"):
+        train_property(data[:30], data[30:35], test=data[35:], out=tmp_path / "run", resume=True, **given)
+    with pytest.raises(OptionError, match="needs structures"):
+        train_property([], **given)
+    with pytest.raises(StructureError, match="is not a structure"):
+        train_property([3], **given)
+
+
+def test_weights_of_families_are_those_that_fit_best() -> None:
+    """One that is right gets all, one that is noise nothing; two with errors of their own share."""
+    rng = np.random.default_rng(0)
+    labels = rng.normal(5.0, 2.0, 4000)
+    noise = rng.normal(size=(3, 4000))
+    target = Target("x")
+    alone = family_weights(np.stack([labels, noise[0]]), labels, target, 2)
+    np.testing.assert_allclose(alone, [1.0, 0.0], atol=1e-3)
+    members = np.stack(
+        [labels + noise[0], labels + noise[1], labels + 2.0 * noise[2], labels + 2.0 * noise[2]]
+    )
+    shares = family_weights(members[[0, 2]], labels, target, 2)  # errors of 1 and 2: weights as 4 to 1
+    np.testing.assert_allclose(shares, [0.8, 0.2], atol=0.03)
+    shares = family_weights(members, labels, target, 2)  # the mean of two members errs by the root of a half
+    np.testing.assert_allclose(shares, [8 / 9, 1 / 9], atol=0.03)
+    few = np.where(np.arange(4000) < 5, labels, np.nan)
+    np.testing.assert_allclose(family_weights(members[[0, 2]], few, target, 2), [0.5, 0.5])
+    places = (labels > 5.0).astype(float)
+    right = np.eye(2)[places.astype(int)]
+    classes = Target("c", classes=("a", "b"))
+    np.testing.assert_allclose(
+        family_weights(np.stack([right, right[::-1]]), places, classes, 2), [1.0, 0.0], atol=0.05
+    )

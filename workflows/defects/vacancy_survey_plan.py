@@ -11,7 +11,7 @@ from typing import Any
 from atomml.config import as_config, build_options
 from atomml.errors import AtomMLError
 from atomml.workflows.defects.vacancy_survey import VacancySurveyOptions, survey_settings
-from atomml.workflows.inputs import DEFAULT_MODEL, GivenModel, GivenStructure, given_model
+from atomml.workflows.inputs import DEFAULT_MODEL, GivenModel, GivenStructure, check_covered, given_model
 
 __all__ = ["plan_survey"]
 
@@ -55,7 +55,13 @@ def plan_survey(
     """What :func:`~atomml.workflows.survey_vacancies` would do; everything is read and checked.
 
     Args:
-        structures, model, out, dtype, device, threads, **options: As there.
+        structures: Files, patterns and folders, ``ase.Atoms``, or a mixture.
+        model: As there.
+        out: Run folder, which is only looked for.
+        dtype: Precision of the model.
+        device: Device of the model.
+        threads: Of each worker; what is timed here has those of this process.
+        **options: Fields of :class:`VacancySurveyOptions` and of :class:`ScreenOptions`.
 
     Returns:
         Counts of crystals, vacancies and atoms, the first of the crystals that would fail with their reasons,
@@ -76,9 +82,12 @@ def plan_survey(
     survey = build_options(VacancySurveyOptions, settings)
     counted = _Counted()
     for entry in entries_of(screened_sources(structures)):
-        _count(
-            counted, entry.given, entry.error, f"{entry.head['input']}, frame {entry.head['frame']}", survey
-        )
+        label = f"{entry.head['input']}, frame {entry.head['frame']}"
+        try:
+            _count(counted, entry.given, entry.error, used, survey)
+        except AtomMLError as error:
+            reason = " ".join(str(error).split()).removeprefix(f"{label}: ")
+            counted.failures.append((label, reason))
     workers = chosen.workers if chosen.workers is not None else available_cpus()
     seconds = _seconds(counted, used, settings)
     step = _step_seconds(counted, used, survey)
@@ -102,33 +111,33 @@ def plan_survey(
 
 
 def _count(
-    counted: _Counted, given: GivenStructure | None, error: str | None, label: str, o: VacancySurveyOptions
+    counted: _Counted,
+    given: GivenStructure | None,
+    error: str | None,
+    model: GivenModel,
+    o: VacancySurveyOptions,
 ) -> None:
-    """Add a crystal."""
+    """Add a crystal.
+
+    Raises:
+        AtomMLError: It cannot be computed.
+    """
     from atomml.data.symmetry import unique_sites
     from atomml.workflows.crystals.crystal import check_crystal
     from atomml.workflows.defects.defect_cells import checked_matrix
 
     counted.crystals += 1
     if given is None:
-        counted.failures.append((label, str(error)))
-        return
-    try:
-        check_crystal(given)
-        sites = [
-            site
-            for site in unique_sites(given.atoms, o.symprec)
-            if not o.element or site.element in o.element
-        ]
-        n_atoms = len(given.atoms)
-        if sites and o.regressor is None:
-            matrix = checked_matrix(given.atoms, o.min_length, o.symprec, o.max_atoms, label)
-            n_atoms *= _copies(matrix)
-    except AtomMLError as problem:
-        counted.failures.append((label, " ".join(str(problem).split()).removeprefix(f"{label}: ")))
-        return
+        raise AtomMLError(str(error))
+    check_crystal(given)
+    check_covered(given, model, lambda _: None, o.allow_charge_mismatch)
+    sites = unique_sites(given.atoms, o.symprec)
+    sites = [site for site in sites if not o.element or site.element in o.element]
     if not sites:
         return
+    n_atoms = len(given.atoms)
+    if o.regressor is None:
+        n_atoms *= _copies(checked_matrix(given.atoms, o.min_length, o.symprec, o.max_atoms, given.label))
     counted.vacancies += len(sites)
     counted.atoms += n_atoms * (len(sites) if o.regressor is None else 1)
     counted.sizes.append(n_atoms)

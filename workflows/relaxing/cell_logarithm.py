@@ -29,7 +29,7 @@ def logarithm(deformation: Array) -> Array:
     nearly so among them: a Schur form, which scipy's logarithm goes by, loses some of them there.
 
     Raises:
-        numpy.linalg.LinAlgError: It has none: D turns a direction round, or holds a number that is not finite.
+        numpy.linalg.LinAlgError: D turns a direction round, or holds a number that is not finite.
     """
     one = np.eye(len(deformation))
     root, doublings = np.asarray(deformation, dtype=np.float64), 0
@@ -78,7 +78,7 @@ def cell_filter(atoms: Atoms, **settings: Any) -> Any:
     for place in (
         made,
         getattr(made, "_utility", None),
-    ):  # where ASE keeps it differs from version to version
+    ):  # where it is depends on ASE's version
         if hasattr(place, "logm"):
             place.logm = logarithm  # type: ignore[union-attr]
     return made
