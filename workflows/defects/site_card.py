@@ -63,8 +63,8 @@ def site_card(
         },
         "errors": {"left-out": errors},
         "limits": [
-            "It predicts what its labels are: a model's energies of unrelaxed vacancies, where they are such.",
-            "Where the column outside says True, the element or its surroundings are new, and the interval may "
+            "It predicts what its labels are: energies of unrelaxed vacancies by a model, if they are such.",
+            "Where the column outside says True, element or surroundings are new, and the interval may "
             "be too narrow.",
             f"Its intervals held 90% of sites left out: {result.interval_new_crystal:.2f} eV to either side "
             f"in new crystals, {result.interval_new_element:.2f} eV at new elements.",

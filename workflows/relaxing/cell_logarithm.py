@@ -1,16 +1,17 @@
-"""The logarithm of a cell's deformation, as good near the identity as numbers can be."""
+"""The logarithm of a cell's deformation, with all its digits near the identity; a filter that has it."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ase.filters import FrechetCellFilter
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["cell_filter", "logarithm"]
+__all__ = ["CellFilter", "logarithm"]
 
 Array = NDArray[np.float64]
 
@@ -25,8 +26,7 @@ def logarithm(deformation: Array) -> Array:
 
     Gregory's series, ``log D = 2 (Z + Z³/3 + Z⁵/5 + ...)`` with ``Z = (D - 1)(D + 1)⁻¹`` (Higham, Functions
     of Matrices, 2008, chapter 11), of a root of D that is near enough to the identity. It sees D less the
-    identity and nothing else, so that small strains keep all their digits, eigenvalues that are equal or
-    nearly so among them: a Schur form, which scipy's logarithm goes by, loses some of them there.
+    identity and nothing else, so that small strains keep all their digits.
 
     Raises:
         numpy.linalg.LinAlgError: D turns a direction round, or holds a number that is not finite.
@@ -63,22 +63,34 @@ def _square_root(matrix: Array, one: Array) -> Array:
     return np.asarray(y)
 
 
-def cell_filter(atoms: Atoms, **settings: Any) -> Any:
-    """ASE's ``FrechetCellFilter`` with :func:`logarithm` in place of scipy's.
+class CellFilter(FrechetCellFilter):  # type: ignore[misc]
+    """ASE's filter with the logarithm of the deformation itself for the cell's coordinates.
 
-    That one takes milliseconds a call, twice a step, and warns of digits that it loses.
+    ASE 3.29 takes that of the deformation times the number of atoms, which adds a constant and costs digits:
+    scipy's logarithm says so at every step, and needs tens of milliseconds for it.
 
     Args:
         atoms: What is relaxed.
-        **settings: Those of the filter.
+        **settings: Those of ASE's filter.
     """
-    from ase.filters import FrechetCellFilter
 
-    made = FrechetCellFilter(atoms, **settings)
-    for place in (
-        made,
-        getattr(made, "_utility", None),
-    ):  # where it is depends on ASE's version
-        if hasattr(place, "logm"):
-            place.logm = logarithm  # type: ignore[union-attr]
-    return made
+    def __init__(self, atoms: Atoms, **settings: Any) -> None:
+        super().__init__(atoms, **settings)
+        for place in (self, getattr(self, "_utility", None)):  # which of them holds it depends on the version
+            if hasattr(place, "logm"):
+                place.logm = logarithm  # type: ignore[union-attr]
+
+    def get_positions(self) -> Array:
+        """``(n_atoms + 3, 3)`` positions in the undeformed cell, and the factor times the logarithm."""
+        deformation = self.deform_grad()
+        undeformed = np.linalg.solve(deformation, self.atoms.get_positions().T).T
+        return np.concatenate([undeformed, self.exp_cell_factor * logarithm(deformation)])
+
+    def set_positions(self, new: Array, **settings: Any) -> None:
+        """Undo :meth:`get_positions`; ``settings`` are those of ``Atoms.set_positions``."""
+        from scipy.linalg import expm
+
+        n = len(self.atoms)
+        deformation = expm(new[n:] / self.exp_cell_factor).T
+        self.atoms.set_cell(self.orig_cell @ deformation, scale_atoms=True)
+        self.atoms.set_positions(new[:n] @ deformation, **settings)

@@ -335,9 +335,9 @@ def _with_cell(atoms: Atoms, options: RelaxOptions) -> Any:
     """What the optimiser moves: the atoms, or the atoms and the logarithm of the cell's deformation."""
     if options.cell == "none":
         return atoms
-    from atomml.workflows.relaxing.cell_logarithm import cell_filter
+    from atomml.workflows.relaxing.cell_logarithm import CellFilter
 
-    return cell_filter(
+    return CellFilter(
         atoms,
         hydrostatic_strain=options.cell == "volume",
         constant_volume=options.cell == "shape",
