@@ -1,4 +1,4 @@
-"""The regressor of vacancies from site features: errors of what it has not seen, its learning curve, and DFT.
+r"""The regressor of vacancies from site features: errors of what it has not seen, its learning curve, and DFT.
 
     atomml property vacancies ../shared/data/crystals/mp_binary_elasticity.extxyz.gz@::3 --max-atoms 128 \\
         --out SITES
