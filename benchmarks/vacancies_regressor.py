@@ -1,6 +1,6 @@
-r"""The regressor of vacancies from site features: errors of what it has not seen, its learning curve, and DFT.
+r"""The regressor of vacancies from site features: errors at what it has not seen, learning curve, and DFT.
 
-    atomml property vacancies ../shared/data/crystals/mp_binary_elasticity.extxyz.gz@::3 --max-atoms 128 \\
+    atomml property vacancies ../shared/data/crystals/mp_binary_elasticity.extxyz.gz@::3 --max-atoms 128 \
         --out SITES
     python benchmarks/vacancies_regressor.py SITES/sites.extxyz ../shared/data/vacancy/jarvis_elements.csv
 
