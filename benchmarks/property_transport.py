@@ -6,9 +6,9 @@
 2,549 binary crystals (``../shared/data/transport``; Ricci et al. 2017): Seebeck coefficients, conductivities
 and power factors of both dopings. Goes on where it was stopped, and prints the table that RESULTS.md keeps.
 
-``--parity`` trains nothing: of the answers that a study of random folds left it forms the combined model again,
-with the weights of the other folds' tests, and beside it the power factor that follows from the combined |S| and
-conductivity, ``log PF = 2 log |S| + log sigma`` and a constant.
+``--parity`` trains nothing: of the answers that a study of random folds left it forms the combined model
+again, with the weights of the other folds' tests, and beside it the power factor that follows from the
+combined |S| and conductivity, ``log PF = 2 log |S| + log sigma`` and a constant.
 """
 
 from __future__ import annotations
