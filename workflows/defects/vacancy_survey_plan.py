@@ -49,6 +49,7 @@ def plan_survey(
     out: str | Path | None = None,
     dtype: str = "float32",
     device: str = "auto",
+    seed: int | None = None,
     threads: int | None = None,
     **options: Any,
 ) -> dict[str, Any]:
@@ -60,6 +61,7 @@ def plan_survey(
         out: Run folder, which is only looked for.
         dtype: Precision of the model.
         device: Device of the model.
+        seed: Taken for nothing here or there.
         threads: Of each worker; what is timed here has those of this process.
         **options: Fields of :class:`VacancySurveyOptions` and of :class:`ScreenOptions`.
 
