@@ -29,6 +29,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--out", type=Path)
     parser.add_argument("--parity", type=Path, help="parity.csv of a study of random folds")
+    parser.add_argument("--targets", default=TARGETS)
     parser.add_argument("--families", default="cgcnn,fcnn,xgboost")
     parser.add_argument("--calibration", type=float, default=0.15, help="share for intervals")
     parser.add_argument("--ensemble", type=int, default=1)
@@ -53,7 +54,7 @@ def main() -> None:
     started = time.perf_counter()
     found = study_property(
         str(DATA),
-        target=TARGETS,
+        target=told.targets,
         family=told.families,
         calibration_fraction=told.calibration,
         ensemble=told.ensemble,
