@@ -214,10 +214,11 @@ def test_learned_features_of_a_potential_make_a_file_that_answers_alone(tmp_path
 
 
 @pytest.mark.slow
-def test_a_study_compares_families_on_the_same_folds(crystals: Path, tmp_path: Path) -> None:
+def test_a_study_compares_families_on_the_same_folds(tmp_path: Path) -> None:
     given: dict[str, Any] = {"target": "gap", "family": "fcnn,xgboost", "folds": 3, "shape": SHAPE, **QUICK}
     given |= {"epochs": 15, "rounds": 50, "calibration_fraction": 0.2}
-    found = study_property([str(crystals)], out=tmp_path / "run", **given)
+    data = labelled_crystals(80)
+    found = study_property(data, out=tmp_path / "run", **given)
     for scheme in ("random", "prototype"):
         table = found.table[scheme]
         assert set(table) == {"fcnn", "xgboost", "combined"}
@@ -233,8 +234,10 @@ def test_a_study_compares_families_on_the_same_folds(crystals: Path, tmp_path: P
     for scheme in ("random", "prototype"):  # as good as the better family, whatever the validation set says
         errors = {model: found.table[scheme][model]["gap"]["rmse"][0] for model in found.table[scheme]}
         assert errors["combined"] < 1.02 * min(errors["fcnn"], errors["xgboost"])
-    again = study_property([str(crystals)], out=tmp_path / "run", resume=True, **given)
+    again = study_property(data, out=tmp_path / "run", resume=True, **given)
     assert json.dumps(again.table) == json.dumps(found.table)
+    with pytest.raises(OptionError, match="structures"):
+        study_property(data[1:], out=tmp_path / "run", resume=True, **given)
 
 
 @pytest.mark.parametrize(

@@ -66,8 +66,8 @@ def _square_root(matrix: Array, one: Array) -> Array:
 class CellFilter(FrechetCellFilter):  # type: ignore[misc]
     """ASE's filter with the logarithm of the deformation itself for the cell's coordinates.
 
-    ASE 3.29 takes that of the deformation times the number of atoms, which adds a constant and costs digits:
-    scipy's logarithm says so at every step, and needs tens of milliseconds for it.
+    ASE 3.29 takes that of the deformation times the number of atoms, which adds a constant and costs digits,
+    as scipy's logarithm says at every step.
 
     Args:
         atoms: What is relaxed.
