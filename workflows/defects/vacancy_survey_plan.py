@@ -187,11 +187,15 @@ def _seconds(counted: _Counted, model: GivenModel, settings: Mapping[str, Any]) 
 
 def _step_seconds(counted: _Counted, model: GivenModel, o: VacancySurveyOptions) -> float | None:
     """Of a step of all relaxations that are asked for: energy and forces of every cell, once."""
+    from atomml.workflows.defects.defect_cells import supercell, supercell_matrix
+
     cells = counted.atoms if o.relaxed and o.regressor is None else 0
     cells += sum(len(given.atoms) for _, given in counted.able) if o.start == "relaxed" else 0
     if not cells or not counted.able:
         return None
     atoms = _middling(counted)[0][1].atoms.copy()
+    if o.relaxed:
+        atoms = supercell(atoms, supercell_matrix(atoms, o.min_length, o.symprec))
     atoms.calc = model.calculator()
     seconds = 0.0
     for number in range(2):
