@@ -279,6 +279,14 @@ def test_structures_may_come_from_python(tmp_path: Path) -> None:
     write(tmp_path / "valid.extxyz", data[30:35])
     files = [tmp_path / "train.extxyz"], tmp_path / "valid.extxyz"
     same = train_property(*files, test=data[35:], out=tmp_path / "files", **given)
+    boosted = [
+        train_property(
+            *sets, out=tmp_path / name, **{**given, "family": "xgboost", "descriptors": "structure"}
+        )
+        for name, sets in (("rows", (data[:30], data[30:35])), ("file-rows", files))
+    ]
+    mae = [one.scores["calibration"]["gap"]["mae"][0] for one in boosted]
+    assert mae[0] == pytest.approx(mae[1], rel=1e-3)
     mae = [one.scores["test"]["gap"]["mae"][0] for one in (found, same)]
     assert mae[0] == pytest.approx(mae[1], rel=1e-4)  # positions have eight digits in the file
     data[0].info["gap"] += 1.0

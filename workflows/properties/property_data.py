@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from atomml.errors import FileFormatError, InputError, OptionError, StructureErr
 from atomml.property.targets import Target, class_name
 from atomml.workflows.inputs import input_record, sources_of, split_index, structures_of
 
-__all__ = ["LabelledSet", "label_table", "names_of", "read_labelled", "with_classes"]
+__all__ = ["LabelledSet", "label_table", "names_of", "read_labelled", "structure_digest", "with_classes"]
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,8 @@ def read_labelled(
     sources = sources_of(paths)
     used: set[str] = set()
     for source in sources:
-        for given in structures_of(source) if isinstance(source, str) else [source]:
+        own = f"structure {len(found)}"  # of Python, which has no file and frame
+        for given in structures_of(source) if isinstance(source, str) else [replace(source, label=own)]:
             names = _names(given.atoms, given.path, given.frame, given.label)
             row: Mapping[str, Any] = {}
             for name in names:
@@ -149,11 +150,18 @@ def names_of(structures: Any) -> list[str]:
     return names
 
 
-def _digest_of(structures: Sequence[Atoms]) -> str:
-    """SHA-256 over structures and what their ``info`` says of them, in order."""
+def structure_digest(structures: Sequence[Atoms]) -> str:
+    """SHA-256 over structures, in order, whatever they are called or labelled with."""
     found = hashlib.sha256()
     for atoms in structures:
         _add_to(found, atoms)
+    return found.hexdigest()
+
+
+def _digest_of(structures: Sequence[Atoms]) -> str:
+    """SHA-256 over structures and what their ``info`` says of them, in order."""
+    found = hashlib.sha256(structure_digest(structures).encode())
+    for atoms in structures:
         found.update(repr(sorted((key, str(value)) for key, value in atoms.info.items())).encode())
     return found.hexdigest()
 
@@ -224,8 +232,6 @@ def with_classes(targets: Sequence[Target], names: Sequence[str], data: Labelled
     Raises:
         StructureError: Fewer than two classes.
     """
-    from dataclasses import replace
-
     made = []
     for target in targets:
         if target.name not in names:

@@ -18,6 +18,7 @@ from atomml.property.domain import Known, make_domain
 from atomml.property.ensemble import Answers, PropertyEnsemble, input_key
 from atomml.property.property_model import PropertyInput, PropertyModel, bare_graph, property_info
 from atomml.property.targets import Target
+from atomml.workflows.properties.property_data import structure_digest
 from atomml.workflows.properties.property_weights import family_weights
 
 if TYPE_CHECKING:
@@ -60,7 +61,8 @@ class InputStore:
         rows = self._rows_before(key) if missing and "describer" in model.hyperparameters() else None
         for done, k in enumerate(missing, start=1):
             atoms, where = data.atoms[k], data.wheres[k]
-            known = None if rows is None else rows.get(where)
+            name = structure_digest([atoms])
+            known = None if rows is None else rows.get(name)
             if known is not None:
                 kept[id(atoms)] = PropertyInput(bare_graph(atoms), torch.from_numpy(known[None]))
                 continue
@@ -68,7 +70,7 @@ class InputStore:
             if rows is not None:
                 row = kept[id(atoms)].row
                 assert row is not None
-                rows[where] = row[0].numpy()
+                rows[name] = row[0].numpy()
                 if done % _KEEP_EVERY == 0 or done == len(missing):
                     self._keep_rows(key, rows)
             if self._event is not None and done % 100 == 0:
@@ -81,7 +83,7 @@ class InputStore:
         return self._folder / f"rows-{hashlib.sha256(key.encode()).hexdigest()[:12]}.safetensors"
 
     def _rows_before(self, key: str) -> dict[str, Floats]:
-        """Rows by name of the structure, as an interrupted run left them."""
+        """Rows by digest of the structure, as an interrupted run left them."""
         path = self._file(key)
         if path is None or not path.exists():
             return {}
