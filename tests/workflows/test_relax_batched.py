@@ -116,8 +116,8 @@ def _calculator(model: LennardJones) -> Any:
 def test_many_unlike_structures_end_where_each_ends_alone(lj: LennardJones) -> None:
     """Within the criterion: the same number of steps, and the forces below it; more than enter at once.
 
-    None takes more than some tens of steps. Over hundreds, as of ArKr far from its minimum, rounding grows into
-    other ways, some of which have not ended after a thousand steps.
+    None takes more than some tens of steps. Over hundreds, as of ArKr far from its minimum, rounding grows
+    into other ways, some of which have not ended after a thousand steps.
     """
     structures = [sheared(number) for number in (0, 2, 3, 4, 7, 8)]
     settings: dict[str, Any] = {"cell": "free", "fmax": 2e-3, "smax": 5e-3}
