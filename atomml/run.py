@@ -159,7 +159,7 @@ class RunFolder:
         file = self.path / SUMMARY
         return dict(json.loads(file.read_text(encoding="utf-8"))) if file.exists() else None
 
-    def event(self, kind: str, **data: Any) -> None:
+    def event(self, kind: str, /, **data: Any) -> None:
         """Append one line to ``events.jsonl``: the time (UTC), ``event`` and the data."""
         record = {"time": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": kind, **plain(data)}
         if self._events is None:

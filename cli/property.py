@@ -59,7 +59,7 @@ def run_train(name: str, argv: Sequence[str]) -> int:
     results: list[Any] = []
     kept = _keeping(train_property, results)
     code = call_shown("property train", found, kept, resume=found.resume, **given, **values)
-    _say_scores(found, {f"{name} set": scores for name, scores in results[0].scores.items()})
+    _say_scores(found, results[0], {f"{name} set": scores for name, scores in results[0].scores.items()})
     return code
 
 
@@ -85,7 +85,7 @@ def run_evaluate(name: str, argv: Sequence[str]) -> int:
         "property evaluate", found, _keeping(evaluate_property, results), data=data, **given, **values
     )
     shown = {"all structures": results[0].scores, "without training structures": results[0].scores_new}
-    _say_scores(found, shown | {"outside the domain": results[0].scores_outside})
+    _say_scores(found, results[0], shown | {"outside the domain": results[0].scores_outside})
     return code
 
 
@@ -104,7 +104,9 @@ def run_study(name: str, argv: Sequence[str]) -> int:
     kept = _keeping(study_property, results)
     code = call_shown("property study", found, kept, data=data, resume=found.resume, **given, **values)
     for scheme, models in results[0].table.items():
-        _say_scores(found, {f"{scheme} folds, {model}": scores for model, scores in models.items()})
+        _say_scores(
+            found, results[0], {f"{scheme} folds, {model}": scores for model, scores in models.items()}
+        )
     return code
 
 
@@ -163,12 +165,12 @@ def _keeping(function: Any, kept: list[Any]) -> Any:
     return call
 
 
-def _say_scores(found: argparse.Namespace, tables: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print errors with their 95% intervals, a table for each set that has some."""
+def _say_scores(found: argparse.Namespace, result: Any, tables: Mapping[str, Mapping[str, Any]]) -> None:
+    """Print errors with their 95% intervals, a table for each set that has some; where they were written."""
     from atomml.cli.display import say, table
     from atomml.property.card import interval_text
 
-    if found.json or found.quiet:
+    if found.json or found.quiet or not result.summary:
         return
     for title, scores in tables.items():
         if not scores:

@@ -33,6 +33,8 @@ def run_vacancies(name: str, argv: Sequence[str]) -> int:
         "options of the screen": {k: v for k, v in option_specs(ScreenOptions).items() if k != "folders"},
     }
     given, values, found = _understood(COMMAND, about, argv, specs)
+    if found.dry_run:
+        return _dry_run(given, values, found)
     from atomml.cli.display import run_shown
     from atomml.workflows import survey_vacancies
 
@@ -49,6 +51,8 @@ def run_train(name: str, argv: Sequence[str]) -> int:
     about = "Learn vacancy formation energies from features of the sites of perfect crystals."
     specs = {f"options of {command}": option_specs(SiteRegressionOptions)}
     given, values, found = _understood(command, about, argv, specs)
+    if found.dry_run:
+        raise OptionError(f"--dry-run is not offered by atomml {command}, which is short.")
     if found.resume:
         raise OptionError(f"atomml {command} is short, and starts anew: leave --resume out.")
     from atomml.cli.display import print_json, print_results, run_shown, say
@@ -82,8 +86,6 @@ def _understood(
     named = named_structures(found, command)
     if not named:
         raise OptionError(f"atomml {command} needs crystals: name files, folders or patterns.")
-    if found.dry_run:
-        raise OptionError("--dry-run is not offered here: try the command on one crystal (FILE@0).")
     set_threads(threads := values.pop("threads"))
     model = with_dispersion(values.pop("model"), values.pop("dispersion"))
     settings = calculator_settings(found, command, [model])
@@ -94,6 +96,38 @@ def _understood(
         "threads": threads,
     }
     return given, values, found
+
+
+def _dry_run(given: dict[str, Any], values: dict[str, Any], found: argparse.Namespace) -> int:
+    """Print what the survey would compute and about how long it takes; returns 0."""
+    from atomml.cli.display import logging_to_stderr, print_json, say, table
+    from atomml.cli.dry_run import duration
+    from atomml.workflows.defects.vacancy_survey_plan import plan_survey
+
+    with logging_to_stderr(found.quiet, found.debug):
+        plan = plan_survey(**given, **values)
+    if found.json:
+        print_json(plan)
+        return 0
+    sizes, seconds, step = plan["supercell_atoms"], plan["estimated_s"], plan["relaxation_step_s"]
+    vacancies = ", ".join(f"{count} {element}" for element, count in plan["vacancies_by_element"].items())
+    cells = None if sizes is None else f"{sizes['least']} to {sizes['most']}, median {sizes['median']:g}"
+    rows = [
+        ["crystals", plan["crystals"]],
+        ["of which fail", plan["crystals_that_fail"] or None],
+        ["vacancies", f"{plan['vacancies']} ({vacancies})" if vacancies else 0],
+        ["atoms of a cell", cells],
+        ["model", f"{plan['model']['name']} ({plan['model'].get('dtype', '-')})"],
+        ["workers", plan["workers"]],
+        ["time", None if seconds is None else f"about {duration(seconds)}, without relaxations"],
+        ["a step of all relaxations", None if step is None else f"about {duration(step)}"],
+        ["folder", f"{plan['out']}/" + (" (exists)" if plan["out_exists"] else "")],
+    ]
+    say("Plan (nothing is written):")
+    say(table([], [["  " + name, value] for name, value in rows if value is not None]).rstrip("\n"))
+    for failure in plan["failures"]:
+        say(f"fails: {failure}")
+    return 0
 
 
 def _model(name: str, settings: dict[str, Any], found: argparse.Namespace) -> Any:

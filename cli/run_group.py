@@ -112,6 +112,8 @@ def call_shown(title: str, found: argparse.Namespace, function: Any, **given: An
     given.setdefault("out", str(default_folder(title.replace(" ", "-"), first.partition("@")[0])))
     with run_shown(title, found):
         result = function(overwrite=found.overwrite, **given)
+    if not result.summary:  # a process beside the first one of a training: that one says everything
+        return 0
     if found.json:
         print_json(result.summary)
     elif not found.quiet:

@@ -20,6 +20,9 @@ def card_of(model: str | Path | PropertyEnsemble) -> dict[str, Any]:
     """
     from ase.data import chemical_symbols
 
+    stored = None if isinstance(model, PropertyEnsemble) else _stored_card(Path(model))
+    if stored is not None:
+        return stored
     ensemble = load_property_model(model, "cpu")
     info = ensemble.info
     return {
@@ -35,6 +38,23 @@ def card_of(model: str | Path | PropertyEnsemble) -> dict[str, Any]:
         **ensemble.card,
         "limits": limits_of(ensemble),
     }
+
+
+def _stored_card(path: Path) -> dict[str, Any] | None:
+    """The card in a checkpoint of a model of another kind, with its digest; None where there is none."""
+    from ase.data import chemical_symbols
+
+    from atomml.checkpoint import load_checkpoint
+
+    if not path.is_file():
+        return None
+    found = load_checkpoint(path)
+    card = found.header.get("extra", {}).get("card")
+    if card is None:
+        return None
+    info = found.header["info"]
+    elements = [chemical_symbols[z] for z in info["elements"]]
+    return {"name": info["name"], "sha256": found.sha256, "elements": elements, **card}
 
 
 def limits_of(ensemble: PropertyEnsemble) -> list[str]:
@@ -97,7 +117,9 @@ def _row(cells: list[str]) -> str:
 
 
 def interval_text(values: Any) -> str:
-    """A number with its interval, ``0.85 (0.81 to 0.88)``; "" for none."""
+    """A number with its interval, ``0.85 (0.81 to 0.88)``, or without; "" for none."""
+    if isinstance(values, float):
+        return f"{values:.3g}"
     if not isinstance(values, list | tuple):
         return ""
     value, low, high = values

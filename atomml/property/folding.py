@@ -23,7 +23,15 @@ from atomml.kernels.compile import kernel
 from atomml.nn.segment import segment_sum
 from atomml.property.nearest import shell_weights
 
-__all__ = ["SAME", "FoldedGraph", "fold_angles", "fold_neighbours", "join_folded", "mean_over_atoms"]
+__all__ = [
+    "SAME",
+    "FoldedGraph",
+    "fold_angles",
+    "fold_neighbours",
+    "join_folded",
+    "mean_over_atoms",
+    "no_graph",
+]
 
 SAME = 1e-5
 """Å, and of a cosine: lengths and angles that agree to this are equal."""
@@ -190,6 +198,14 @@ def join_folded(graphs: Sequence[FoldedGraph]) -> FoldedGraph:
     moved = {"source": nodes, "target": nodes, "angle_source": bonds, "angle_target": bonds, "batch": before}
     names = [one.name for one in fields(FoldedGraph) if one.name != "n_graphs"]
     return FoldedGraph(**{name: joined(name, moved.get(name)) for name in names}, n_graphs=int(before[-1]))
+
+
+def no_graph() -> FoldedGraph:
+    """A batch of no graphs."""
+    whole, real = torch.empty(0, dtype=torch.int64), torch.empty(0, dtype=torch.float64)
+    integers = ("numbers", "batch", "source", "target", "angle_source", "angle_target")
+    reals = ("times", "length", "count", "cosine", "angle_count")
+    return FoldedGraph(**dict.fromkeys(integers, whole), **dict.fromkeys(reals, real), n_graphs=0)
 
 
 def mean_over_atoms(x: Tensor, graph: FoldedGraph) -> Tensor:

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from atomml.base_model import Model, ModelInfo
 from atomml.graph.atom_graph import AtomGraph
-from atomml.property.folding import FoldedGraph, join_folded
+from atomml.property.folding import FoldedGraph, join_folded, no_graph
 from atomml.property.targets import Target
 
 __all__ = [
@@ -64,7 +64,9 @@ class PropertyBatch:
 
 
 def join_inputs(inputs: Sequence[PropertyInput]) -> PropertyBatch:
-    """A batch, in order."""
+    """A batch, in order; one without structures is a graph without atoms."""
+    if not inputs:
+        return PropertyBatch(None, no_graph())
     rows = [one.row for one in inputs if one.row is not None]
     graphs = [one.folded for one in inputs if one.folded is not None]
     return PropertyBatch(torch.cat(rows) if rows else None, join_folded(graphs) if graphs else None)

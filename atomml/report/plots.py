@@ -43,6 +43,7 @@ Scale = Literal["linear", "log"]
 LINE_POINTS = 1600
 CLOUD_POINTS = 6000
 _MOST_BARS = 60
+_LONGEST = 26  # letters of a name under a bar; longer ones leave the bars no room
 _SIZE = (6.0, 3.1)
 _SQUARE = (6.0, 4.9)
 
@@ -121,7 +122,7 @@ def histogram(
 
 
 def bar_plot(names: Sequence[str], values: ArrayLike, ylabel: str, title: str = "") -> str:
-    """One bar per name, in the order given, as an SVG element; of more than 60 the first 60.
+    """One bar per name, in the order given, as an SVG element; of more than 60 the first 60, long names cut.
 
     Raises:
         InputError: Names and values differ in number.
@@ -137,9 +138,8 @@ def bar_plot(names: Sequence[str], values: ArrayLike, ylabel: str, title: str = 
         else:
             axes.bar(np.arange(data.size), data, color=PALETTE[0], alpha=0.75)
             steep = data.size > 14
-            axes.set_xticks(
-                np.arange(data.size), [clean(name) for name in names], rotation=90 if steep else 0
-            )
+            labels = [clean(name if len(name) <= _LONGEST else f"{name[: _LONGEST - 1]}…") for name in names]
+            axes.set_xticks(np.arange(data.size), labels, rotation=90 if steep else 0)
             axes.grid(visible=False, axis="x")
         return _svg(figure, title or ylabel)
 

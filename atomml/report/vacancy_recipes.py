@@ -52,7 +52,10 @@ def regression(run: Run, report: Report) -> None:
     for column, title in (
         ("new_element_eV", "Elements left out"),
         ("new_crystal_eV", "Compositions left out"),
+        ("new_site_eV", "Sites left out at random"),
     ):
+        if column not in table.numeric:
+            continue
         axes = ("label (eV)", "predicted (eV)")
         svg = parity_plot(table.numeric["label_eV"], table.numeric[column], *axes, title)
         report.plot(title, svg, "Each site by a fit that had not seen its group.")

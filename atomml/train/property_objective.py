@@ -141,9 +141,10 @@ class PropertyObjective:
         learning: bool,
         parity: Parity | None = None,
     ) -> tuple[Tensor, Errors]:
-        """Loss and errors of a part."""
+        """Loss and errors of a part; of none where other processes have some whose statistics are shared."""
         given = join_inputs([sample.given for sample in samples]).to(device)
-        labels = torch.cat([sample.labels for sample in samples]).to(device)
+        none = torch.empty((0, len(self.targets)), dtype=torch.float64)
+        labels = torch.cat([none, *(sample.labels for sample in samples)]).to(device)
         model.train(learning)
         raw = model.outputs(given).raw.double()
         model.train(False)
@@ -163,6 +164,8 @@ class PropertyObjective:
             errors.counts[target.key] = int(known.sum())
             if parity is not None:
                 parity.add(target.key, torch.stack([labels[known, k], found], dim=1))
+        if learning and not total.requires_grad:  # nothing is labelled: other processes may wait nonetheless
+            total = total + 0.0 * raw.sum()
         return total, errors
 
     def _of(self, target: Target, raw: Tensor, labels: Tensor) -> tuple[Tensor, Tensor, Tensor]:

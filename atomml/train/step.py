@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from atomml.base_model import Model
 from atomml.errors import RunFailedError
 from atomml.train.batches import Limits, cut
+from atomml.train.joint import join
 from atomml.train.losses import Errors
 from atomml.train.objective import Objective, TrainingSample
 from atomml.train.processes import Processes
@@ -78,6 +79,7 @@ class Gradients:
         self.model, self.objective, self.processes = model, objective, processes
         self.limits = limits
         self._warn = warn
+        self._together = join(model, processes)
         self._parameters = [p for p in model.parameters() if p.requires_grad]
 
     def __call__(self, groups: Sequence[BatchGroup], progress: float, *, stop: bool = False) -> Gradient:
@@ -94,7 +96,7 @@ class Gradients:
         total = Gradient([torch.zeros_like(p) for p in self._parameters], 0.0)
         for group in groups:
             counts = self.objective.counts(group.samples)
-            for part in cut(self.processes.share(group.samples), self.limits):
+            for part in self._parts(group.samples):
                 self._add(part, group, counts, progress, total)
         total = self._reduced(total, stop)
         if not torch.isfinite(torch.tensor(total.loss)):
@@ -103,6 +105,16 @@ class Gradients:
                 f"learning rate, or check the labels of {groups[0].samples[0].where} and what comes with it."
             )
         return total
+
+    def _parts(self, samples: Sequence[TrainingSample]) -> list[list[TrainingSample]]:
+        """This process's parts; where all compute each part together, as many as any other has."""
+        parts = list(cut(self.processes.share(samples), self.limits))
+        if not self._together:
+            return parts
+        counts = torch.zeros(self.processes.n, device=self.processes.device)
+        counts[self.processes.rank] = len(parts)
+        most = int(self.processes.sum(counts).max())
+        return parts + [[]] * (most - len(parts))
 
     def _add(
         self,
@@ -118,6 +130,11 @@ class Gradients:
         except RuntimeError as error:  # torch.OutOfMemoryError among them
             if not is_out_of_memory(error):
                 raise
+            if self._together:
+                raise RunFailedError(
+                    f"The memory does not suffice for {len(samples)} structures at once, and other processes "
+                    "wait for their statistics: lower --max-atoms."
+                ) from error
             _shrink(samples, error)
             self.limits = self.limits.halved(samples)
             self._warn(

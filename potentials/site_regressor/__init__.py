@@ -2,7 +2,22 @@
 
 from __future__ import annotations
 
-from atomml.potentials.site_regressor.fitting import Fit, Smoother, anchors_of, choose_smoother
+from atomml.potentials.site_regressor.fitting import (
+    Fit,
+    SiteFit,
+    Smoother,
+    anchors_of,
+    choose_smoother,
+    fitted_to,
+)
 from atomml.potentials.site_regressor.model import SiteRegressor
 
-__all__ = ["Fit", "SiteRegressor", "Smoother", "anchors_of", "choose_smoother"]
+__all__ = [
+    "Fit",
+    "SiteFit",
+    "SiteRegressor",
+    "Smoother",
+    "anchors_of",
+    "choose_smoother",
+    "fitted_to",
+]

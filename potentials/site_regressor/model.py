@@ -12,14 +12,7 @@ from torch import nn
 
 from atomml.base_model import Model, ModelInfo
 from atomml.errors import ModelError
-from atomml.potentials.site_regressor.fitting import (
-    Fit,
-    Smoother,
-    anchors_of,
-    kernel,
-    nearest,
-    standardised,
-)
+from atomml.potentials.site_regressor.fitting import SiteFit, Smoother, kernel, nearest
 
 __all__ = ["SiteAnswer", "SiteRegressor", "SiteRegressorConfig"]
 
@@ -106,36 +99,18 @@ class SiteRegressor(Model):
         return cls(SiteRegressorConfig(**given | {"smoother": Smoother(**given["smoother"])}), info)
 
     @classmethod
-    def fitted(
-        cls,
-        features: Array,
-        labels: Array,
-        smoother: Smoother,
-        most_anchors: int,
-        info: ModelInfo,
-        **facts: Any,
-    ) -> Self:
-        """Fit to sites.
+    def fitted(cls, fit: SiteFit, info: ModelInfo, **facts: Any) -> Self:
+        """From a fit.
 
         Args:
-            features: ``(n, d)``.
-            labels: ``(n,)``.
-            smoother: Length and ridge.
-            most_anchors: Anchors at most.
+            fit: To sites.
             info: Description.
             **facts: Further fields of :class:`SiteRegressorConfig`.
         """
-        known, centre, scale = standardised(features)
-        anchors = known[anchors_of(known, most_anchors)]
-        coefficients = Fit(known, anchors, smoother.length).coefficients(labels, smoother.ridge)
-        model = cls(SiteRegressorConfig(features.shape[1], len(anchors), smoother, **facts), info)
-        for name, value in (
-            ("centre", centre),
-            ("scale", scale),
-            ("anchors", anchors),
-            ("coefficients", coefficients),
-        ):
-            getattr(model, name).copy_(torch.from_numpy(value))
+        n_anchors, n_features = fit.anchors.shape
+        model = cls(SiteRegressorConfig(n_features, n_anchors, fit.smoother, **facts), info)
+        for name in ("centre", "scale", "anchors", "coefficients"):
+            getattr(model, name).copy_(torch.from_numpy(getattr(fit, name)))
         return model
 
     def answer(self, features: Array, elements: NDArray[Any]) -> SiteAnswer:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from atomml.base_model import ModelInfo
 from atomml.checkpoint import load_any_model, save_model
 from atomml.errors import ModelError
-from atomml.potentials.site_regressor import Fit, SiteRegressor, Smoother, anchors_of, choose_smoother
+from atomml.potentials.site_regressor import Fit, SiteRegressor, anchors_of, choose_smoother, fitted_to
 from atomml.potentials.site_regressor.fitting import CONSTANT, kernel, nearest, standardised
 
 Array = NDArray[np.float64]
@@ -77,16 +77,20 @@ def test_it_learns_and_falls_back_to_a_constant_far_away(planted: Any) -> None:
     chosen = choose_smoother(z, z, labels, groups)
     error = Fit(z, z, chosen.length).left_out(labels, groups, chosen.ridge) - labels
     assert np.abs(error).mean() < 0.35 * np.abs(labels - labels.mean()).mean()
-    model = SiteRegressor.fitted(features, labels, chosen, 120, info(), target="e", unit="eV")
+    fit = fitted_to(features, labels, groups, 120)
+    assert fit.smoother == chosen
+    model = SiteRegressor.fitted(fit, info(), target="e", unit="eV")
     far = model.answer(features + 1e3, np.full(120, 3)).value
     assert np.ptp(far) < 1e-9
     assert labels.min() < far[0] < labels.max()
 
 
 def test_a_file_gives_the_same_answers_and_says_what_it_does_not_know(planted: Any, tmp_path: Path) -> None:
-    features, labels, _ = planted
+    features, labels, groups = planted
     facts: dict[str, Any] = {"target": "e", "unit": "eV", "known": 0.3, "new": 0.9, "reach": 1.5}
-    model = SiteRegressor.fitted(features, labels, Smoother(1.2, 1e-2), 50, info(), **facts)
+    fit = fitted_to(features, labels, groups, 50)
+    model = SiteRegressor.fitted(fit, info(), **facts)
+    np.testing.assert_array_equal(model.answer(features, np.full(120, 3)).value, fit.predict(features))
     save_model(model, tmp_path / "r.safetensors")
     loaded = load_any_model(tmp_path / "r.safetensors", "float32", "cpu")
     assert isinstance(loaded, SiteRegressor)

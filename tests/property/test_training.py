@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 import pytest
 from ase.build import bulk
-from ase.io import write
+from ase.io import read, write
 from labelled_crystals import SHAPE, labelled_crystals
 
 from atomml.cli.main import main
 from atomml.errors import ModelError, OptionError, StructureError
 from atomml.property.card import card_of, card_text
 from atomml.property.ensemble import load_property_model
+from atomml.property.targets import Target
 from atomml.workflows.properties.property_evaluation import evaluate_property
 from atomml.workflows.properties.property_prediction import predict_property
 from atomml.workflows.properties.property_study import study_property
 from atomml.workflows.properties.property_training import train_property
+from atomml.workflows.properties.property_weights import family_weights
 
 QUICK: dict[str, Any] = {"epochs": 30, "rounds": 150, "learning_rate": 0.01, "device": "cpu"}
 
@@ -212,10 +214,11 @@ def test_learned_features_of_a_potential_make_a_file_that_answers_alone(tmp_path
 
 
 @pytest.mark.slow
-def test_a_study_compares_families_on_the_same_folds(crystals: Path, tmp_path: Path) -> None:
+def test_a_study_compares_families_on_the_same_folds(tmp_path: Path) -> None:
     given: dict[str, Any] = {"target": "gap", "family": "fcnn,xgboost", "folds": 3, "shape": SHAPE, **QUICK}
     given |= {"epochs": 15, "rounds": 50, "calibration_fraction": 0.2}
-    found = study_property([str(crystals)], out=tmp_path / "run", **given)
+    data = labelled_crystals(80)
+    found = study_property(data, out=tmp_path / "run", **given)
     for scheme in ("random", "prototype"):
         table = found.table[scheme]
         assert set(table) == {"fcnn", "xgboost", "combined"}
@@ -228,8 +231,13 @@ def test_a_study_compares_families_on_the_same_folds(crystals: Path, tmp_path: P
     )
     with (tmp_path / "run/comparison.csv").open(newline="") as stream:
         assert len(list(csv.DictReader(stream))) == 6
-    again = study_property([str(crystals)], out=tmp_path / "run", resume=True, **given)
+    errors = {model: found.table["random"][model]["gap"]["rmse"][0] for model in found.table["random"]}
+    # where folds are alike; what one of two prototypes says of the weights need not hold for the other
+    assert errors["combined"] < 1.02 * min(errors["fcnn"], errors["xgboost"])
+    again = study_property(data, out=tmp_path / "run", resume=True, **given)
     assert json.dumps(again.table) == json.dumps(found.table)
+    with pytest.raises(OptionError, match="structures"):
+        study_property(data[1:], out=tmp_path / "run", resume=True, **given)
 
 
 @pytest.mark.parametrize(
@@ -258,3 +266,51 @@ def test_the_command_line_has_its_codes(trained: Any, tmp_path: Path, capsys: An
     assert main(["property", "train", "x", "--target", "a", "--target", "b"]) == 2
     assert "given twice" in capsys.readouterr().err
     assert np.isfinite(float((tmp_path / "p/results.csv").read_text().splitlines()[2].split(",")[5]))
+
+
+def test_structures_may_come_from_python(tmp_path: Path) -> None:
+    """They teach what the files teach that hold them, to the last bit; other labels are another run."""
+    for name, part in (("train", labelled_crystals(30)), ("valid", labelled_crystals(10, seed=5))):
+        write(tmp_path / f"{name}.extxyz", part)
+    files = [tmp_path / "train.extxyz"], tmp_path / "valid.extxyz"
+    data, valid = (read(tmp_path / f"{name}.extxyz", ":") for name in ("train", "valid"))
+    given: dict[str, Any] = {"target": "gap", "shape": SHAPE, **QUICK, "epochs": 2, "rounds": 60}
+    for family in ("cgcnn", "xgboost"):
+        settings: dict[str, Any] = {**given, "family": family, "descriptors": "structure", "test": valid[5:]}
+        found = train_property(data, valid[:5], out=tmp_path / family, **settings)
+        same = train_property(files[0], f"{files[1]}@:5", out=tmp_path / f"{family}-files", **settings)
+        assert found.structures == {"train": 26, "valid": 5, "calibration": 4, "test": 5}
+        assert found.scores == same.scores
+        assert "30 structures given in Python" in card_text(card_of(found.model))
+    data[0].info["gap"] += 1.0
+    with pytest.raises(OptionError, match="train"):
+        train_property(data, valid[:5], out=tmp_path / "xgboost", resume=True, **settings)
+    with pytest.raises(OptionError, match="needs structures"):
+        train_property([], **given)
+    with pytest.raises(StructureError, match="is not a structure"):
+        train_property([3], **given)
+
+
+def test_weights_of_families_are_those_that_fit_best() -> None:
+    """One that is right gets all, one that is noise nothing; two with errors of their own share."""
+    rng = np.random.default_rng(0)
+    labels = rng.normal(5.0, 2.0, 4000)
+    noise = rng.normal(size=(3, 4000))
+    target = Target("x")
+    alone = family_weights(np.stack([labels, noise[0]]), labels, target, 2)
+    np.testing.assert_allclose(alone, [1.0, 0.0], atol=1e-3)
+    members = np.stack(
+        [labels + noise[0], labels + noise[1], labels + 2.0 * noise[2], labels + 2.0 * noise[2]]
+    )
+    shares = family_weights(members[[0, 2]], labels, target, 2)  # errors of 1 and 2: weights as 4 to 1
+    np.testing.assert_allclose(shares, [0.8, 0.2], atol=0.03)
+    shares = family_weights(members, labels, target, 2)  # the mean of two members errs by the root of a half
+    np.testing.assert_allclose(shares, [8 / 9, 1 / 9], atol=0.03)
+    few = np.where(np.arange(4000) < 5, labels, np.nan)
+    np.testing.assert_allclose(family_weights(members[[0, 2]], few, target, 2), [0.5, 0.5])
+    places = (labels > 5.0).astype(float)
+    right = np.eye(2)[places.astype(int)]
+    classes = Target("c", classes=("a", "b"))
+    np.testing.assert_allclose(
+        family_weights(np.stack([right, right[::-1]]), places, classes, 2), [1.0, 0.0], atol=0.05
+    )

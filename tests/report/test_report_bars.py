@@ -27,3 +27,12 @@ def test_no_bars_and_too_few_names() -> None:
     assert "no finite values" in bar_plot([], [], "count")
     with pytest.raises(InputError, match="2 names for 1 values"):
         bar_plot(["a", "b"], [1.0], "count")
+
+
+@pytest.mark.filterwarnings("error")
+def test_long_names_leave_the_bars_their_room() -> None:
+    """Descriptors have long names; where they are not cut, matplotlib gives the layout up and says so."""
+    names = [f"the largest difference of a property between neighbours, number {n}" for n in range(20)]
+    svg = bar_plot(names, list(range(20)), "share")
+    assert "the largest difference of…" in svg
+    assert "number" not in svg

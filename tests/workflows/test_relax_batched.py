@@ -53,7 +53,7 @@ def in_order(found: Any) -> list[RelaxResult]:
 @pytest.mark.parametrize("cell", ["free", "shape", "volume", "none"])
 @pytest.mark.parametrize("optimizer", ["fire", "fire2", "lbfgs", "bfgs"])
 def test_the_way_is_that_of_ases_optimiser_and_filter(optimizer: str, cell: str, lj: LennardJones) -> None:
-    """``relax`` has ASE's FrechetCellFilter, which takes a matrix logarithm at each step, good to 1e-12."""
+    """``relax`` has ASE's FrechetCellFilter, which takes a matrix logarithm at each step."""
     pressure = 0.3 if cell in ("free", "volume") else 0.0
     settings: dict[str, Any] = {
         "optimizer": optimizer,
@@ -116,10 +116,10 @@ def _calculator(model: LennardJones) -> Any:
 def test_many_unlike_structures_end_where_each_ends_alone(lj: LennardJones) -> None:
     """Within the criterion: the same number of steps, and the forces below it; more than enter at once.
 
-    Over hundreds of steps rounding grows into other steps. Then two ends below the criterion are compared: a
-    stress of 5 MPa on 37 Å³ an atom, bulk modulus near 2 GPa, is 1.4e-6 eV an atom and 0.25% in volume.
+    None takes more than some tens of steps. Over hundreds, as of ArKr far from its minimum, rounding grows
+    into other ways, some of which have not ended after a thousand steps.
     """
-    structures = [sheared(number) for number in (0, 1, 3, 4, 7)]
+    structures = [sheared(number) for number in (0, 2, 3, 4, 7, 8)]
     settings: dict[str, Any] = {"cell": "free", "fmax": 2e-3, "smax": 5e-3}
     ended = list(relax_batched(structures, lj, batch_edges=600, **settings))
     assert [one.index for one in ended] != sorted(one.index for one in ended)  # who is done leaves
@@ -127,11 +127,9 @@ def test_many_unlike_structures_end_where_each_ends_alone(lj: LennardJones) -> N
         alone = relax(atoms, lj, **settings)
         assert mine.converged
         assert mine.max_force <= 2e-3
-        long = alone.n_steps > 200
-        assert long or mine.n_steps == alone.n_steps
-        energy, cell = (3e-6, 5e-3) if long else (1e-9, 1e-6)
-        assert mine.energy_per_atom == pytest.approx(alone.energy_per_atom, abs=energy)
-        np.testing.assert_allclose(mine.atoms.cell.cellpar(), alone.atoms.cell.cellpar(), rtol=cell)
+        assert mine.n_steps == alone.n_steps
+        assert mine.energy_per_atom == pytest.approx(alone.energy_per_atom, abs=1e-9)
+        np.testing.assert_allclose(mine.atoms.cell.cellpar(), alone.atoms.cell.cellpar(), rtol=1e-6)
 
 
 def test_who_goes_along_changes_nothing(lj: LennardJones) -> None:

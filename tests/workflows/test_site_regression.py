@@ -20,11 +20,8 @@ from atomml.errors import FileFormatError, InputError, ModelError, StructureErro
 from atomml.model import Potential
 from atomml.potentials.lennard_jones import LennardJones
 from atomml.workflows import survey_vacancies, train_site_regressor
-from atomml.workflows.defects.site_regression_training import (
-    SiteRegressionOptions,
-    TrainingSites,
-    out_of_fold,
-)
+from atomml.workflows.defects.site_errors import from_composition, out_of_fold
+from atomml.workflows.defects.site_labels import TrainingSites
 from atomml.workflows.defects.vacancy_survey_run import LABEL
 
 HERE: dict[str, Any] = {"workers": 0}
@@ -73,6 +70,11 @@ def test_it_is_trained_saved_and_used(
     assert unknown.rows[0]["outside"]
     assert main(["models", "info", "reg/model.safetensors"]) == 0
     assert "site-regressor" in capsys.readouterr().out
+    assert main(["property", "cards", "reg/model.safetensors"]) == 0
+    card = capsys.readouterr().out
+    digest = summary["inputs"][0]["sha256"]
+    for word in (summary["model"]["sha256"], digest, "16 sites", "the composition left out", "## Limits"):
+        assert word in card
     assert "Vacancies" in Path("run/report.html").read_text()
     assert "Elements left out" in Path("reg/report.html").read_text()
 
@@ -99,13 +101,31 @@ def test_an_element_that_is_left_out_is_not_seen() -> None:
     elements = np.repeat(np.arange(3, 15), 6)
     labels = rng.normal(size=72)
     crystals = np.array([f"c{n // 2}" for n in range(72)])
-    sites = TrainingSites(rng.normal(size=(72, 5)), labels, elements, crystals, [{}] * 72)
-    options = SiteRegressionOptions(folds=12)
-    before = out_of_fold(sites, elements, options)
+    compositions = np.eye(119)[elements]
+    sites = TrainingSites(rng.normal(size=(72, 5)), labels, elements, crystals, [{}] * 72, compositions)
+    before = out_of_fold(sites, elements, 12, 1500)
     changed = replace(sites, labels=np.where(elements == 7, 50.0, labels))
-    after = out_of_fold(changed, elements, options)
+    after = out_of_fold(changed, elements, 12, 1500)
     np.testing.assert_allclose(after[elements == 7], before[elements == 7], atol=1e-12)
     assert np.abs(after - before)[elements != 7].min() > 1e-3
+
+
+def test_a_guess_from_composition_sees_element_and_shares_and_no_surroundings() -> None:
+    """Its error at sites that are left out is that of the part of the label that follows from neither."""
+    rng = np.random.default_rng(1)
+    elements = np.repeat([3, 8, 11, 17], 60)
+    own = {3: 1.0, 8: 4.0, 11: 0.5, 17: 2.0}
+    hidden = rng.normal(size=240)
+    labels = np.array([own[z] for z in elements]) + hidden
+    crystals = np.array([f"c{n}" for n in range(240)])
+    compositions = np.eye(119)[elements]
+    sites = TrainingSites(hidden[:, None], labels, elements, crystals, [{}] * 240, compositions)
+    plain = from_composition(sites)
+    assert plain.features.shape == (240, 8)
+    found = out_of_fold(plain, crystals, 5, 400)
+    assert np.abs(found - labels).mean() == pytest.approx(np.abs(hidden).mean(), rel=0.05)
+    unseen = out_of_fold(sites, crystals, 5, 400)  # and the features alone do not know the element
+    assert np.abs(unseen - labels).mean() > 0.8
 
 
 def test_what_cannot_be_learned_from_is_refused(

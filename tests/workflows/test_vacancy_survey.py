@@ -201,7 +201,7 @@ def test_the_command_takes_elements_and_any_calculator(
     assert json.loads(Path("run/summary.json").read_text())["results"]["n_crystals"] == 2
     assert main([*words, "--out", "run"]) == 2
     assert main(["property", "vacancies"]) == 2
-    assert main(["property", "vacancies", "si.cif", "--dry-run"]) == 2
+    assert main(["property", "vacancies-train", "si.cif", "--dry-run"]) == 2
     assert main(["property", "vacancies", "--help"]) == 0
     capsys.readouterr()
 
@@ -260,3 +260,32 @@ def test_killed_at_any_moment_nothing_is_lost_and_nothing_done_is_done_twice(
     assert [float(row["vacancy_formation_energy_eV"]) for row in rows] == [
         row["vacancy_formation_energy_eV"] for row in whole.rows
     ]
+
+
+def test_a_plan_counts_what_the_run_does_and_writes_nothing(
+    mixed: str, lj: LennardJones, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from atomml.workflows.defects.vacancy_survey_plan import plan_survey
+
+    write("bad.extxyz", Atoms("Ar2", [[0, 0, 0], [0, 0, 3.8]]))
+    sources = [mixed, "bad.extxyz", "none.cif"]
+    settings: dict[str, Any] = {"min_length": 9.0, **HERE}
+    plan = plan_survey(sources, lj, out="run", **settings)
+    assert not Path("run").exists()
+    found = survey_vacancies(sources, lj, out="run", mu=GIVEN, **settings)
+    assert plan["crystals"] == found.n_crystals == 7
+    assert plan["crystals_that_fail"] == found.n_failed == 2
+    assert plan["vacancies"] == found.n_done
+    rows = [row for row in found.rows if row["error"] is None]
+    assert plan["vacancies_by_element"] == dict(sorted(Counter(row["element"] for row in rows).items()))
+    assert plan["atoms_in_all"] == sum(row["supercell_atoms"] for row in rows)
+    assert plan["supercell_atoms"]["most"] == max(row["supercell_atoms"] for row in rows)
+    assert plan["estimated_s"] > 0
+    assert plan["relaxation_step_s"] is None
+    assert plan_survey(mixed, lj, relaxed=True, element="Kr", **settings)["relaxation_step_s"] > 0
+    words = ["property", "vacancies", *sources, "--model", "lj-argon", "--element", "Ar", "--workers", "1"]
+    assert main([*words, "--dry-run", "--out", "new"]) == 0
+    shown = capsys.readouterr().out
+    assert "nothing is written" in shown
+    assert "none.cif" in shown
+    assert not Path("new").exists()

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from ase.data import atomic_numbers
 
 from atomml.data.symmetry import unique_sites
 from atomml.errors import AtomMLError, ModelError
@@ -61,12 +62,37 @@ def _digest_of(model: GivenModel) -> str | None:
 
 
 def site_features(crystals: Sequence[Atoms], model: GivenModel) -> list[Array]:
-    """Features ``(n_atoms, d)`` of every atom of each crystal, float64.
+    """What is known of every atom of each crystal, ``(n_atoms, 2 c + 1)`` float64, for a model's c features.
+
+    The features of its site; those of the atoms of its element's ground state, as published
+    (:mod:`atomml.data.elements`), so that an element that no training site was of is like others that bind
+    likewise; and how much more strongly the model holds the atom in the crystal than there, eV. The last two
+    are zero for an element without a published structure.
 
     Raises:
         ModelError: The model has no features.
         RunFailedError: It gave a number that is not finite.
     """
+    from atomml.data.elements import element_structures
+
+    found = _asked(crystals, model)
+    published = element_structures()
+    symbols = sorted({symbol for atoms in crystals for symbol in atoms.symbols} & set(published))
+    elements = _asked([published[symbol].atoms() for symbol in symbols], model)
+    width = found[0][0].shape[1] if found else 0
+    features, energies = np.zeros((119, width)), np.full(119, np.nan)
+    for symbol, (own, energy) in zip(symbols, elements, strict=True):
+        number = atomic_numbers[symbol]
+        features[number], energies[number] = own.mean(axis=0), energy.mean()
+    made = []
+    for atoms, (own, energy) in zip(crystals, found, strict=True):
+        held = np.nan_to_num(energies[atoms.numbers] - energy)
+        made.append(np.concatenate([own, features[atoms.numbers], held[:, None]], axis=1))
+    return made
+
+
+def _asked(crystals: Sequence[Atoms], model: GivenModel) -> list[tuple[Array, Array]]:
+    """Features ``(n_atoms, c)`` and energies ``(n_atoms,)`` of the sites of each crystal."""
     from atomml.graph import GraphBuilder, collate
 
     potential = model.potential
@@ -75,15 +101,17 @@ def site_features(crystals: Sequence[Atoms], model: GivenModel) -> list[Array]:
     build = GraphBuilder.for_model(potential, angles=potential.fast_path() is None)
     graphs = [build(atoms) for atoms in crystals]
     limit = MemoryLimit.of(model)
-    found: list[Array] = []
+    found: list[tuple[Array, Array]] = []
     for part in limit.parts(graphs, lambda graph: graph.n_edges + 10):
         for first in range(0, len(part), _MOST_TOGETHER):
             batch = collate(part[first : first + _MOST_TOGETHER])
-            features = potential.predict(batch, forces=False, stress=False).atom_features
-            if features is None:
+            answer = potential.predict(batch, forces=False, stress=False)
+            if answer.atom_features is None:
                 raise ModelError(f"{model.source} has no features of sites: give another model.")
             ends = np.cumsum(batch.atoms_per_graph().cpu().numpy())[:-1]
-            found += np.split(features.double().cpu().numpy(), ends)
+            features = np.split(answer.atom_features.double().cpu().numpy(), ends)
+            energies = np.split(answer.site_energies.double().cpu().numpy(), ends)
+            found += zip(features, energies, strict=True)
     return found
 
 

@@ -21,7 +21,7 @@ from atomml.workflows.inputs import DEFAULT_MODEL, GivenModel, given_model
 from atomml.workflows.run_record import open_with_options
 from atomml.workflows.screens.screening import MAY_CHANGE, ScreenResult, is_named, screen_options
 
-__all__ = ["COMMAND", "VacancySurveyOptions", "VacancySurveyResult", "survey_vacancies"]
+__all__ = ["COMMAND", "VacancySurveyOptions", "VacancySurveyResult", "survey_settings", "survey_vacancies"]
 
 COMMAND = "property vacancies"
 """What runs of this workflow call themselves."""
@@ -117,7 +117,7 @@ def survey_vacancies(
     chosen, rest = screen_options(options)
     if chosen.folders:
         raise OptionError("A crystal has one row for each vacancy and no folder: leave --folders out.")
-    settings, mu = _settings(rest)
+    settings, mu = survey_settings(rest)
     if chosen.where is not None:
         RowFilter(chosen.where)
     used = given_model(model, dtype=dtype, device=device, allow_code=isinstance(model, GivenModel))
@@ -141,7 +141,7 @@ def survey_vacancies(
         return found
 
 
-def _settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
+def survey_settings(given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, float]]:
     """Options that an energy depends on, and the chemical potentials that were given, eV by element.
 
     Raises:

@@ -10,7 +10,7 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -20,6 +20,9 @@ from atomml.errors import CheckpointError, OptionError
 from atomml.files import write_atomic
 from atomml.interruption import deferred_signals
 from atomml.potentials.boosted import BoostedTrees, xgboost_module
+
+if TYPE_CHECKING:
+    from atomml.train.processes import Processes
 
 __all__ = ["Boosting", "BoostingSettings", "Rows"]
 
@@ -99,6 +102,7 @@ class Boosting:
         folder: An existing folder.
         event: ``event(kind, **data)``.
         identity: What must be the same for a resumed run to give the same bits.
+        processes: Who trains.
 
     Attributes:
         rounds: Rounds kept for each target.
@@ -113,10 +117,11 @@ class Boosting:
         folder: Path,
         event: Callable[..., None],
         identity: Mapping[str, str],
+        processes: Processes,
     ) -> None:
         self.model, self.train, self.valid = model, train, valid
         self.settings, self.folder, self.event = settings, folder, event
-        self.identity = dict(identity)
+        self.identity, self.processes = dict(identity), processes
         self.rounds: list[int] = []
         self._state = _State(lines=["target,rounds,train_loss,valid_loss"])
         self._grown: dict[int, bytes] = {}
@@ -129,14 +134,16 @@ class Boosting:
             CheckpointError: The restart file is damaged or of another run.
             KeyboardInterrupt: After Ctrl-C, with a restart file.
         """
-        if resume and (self.folder / RESTART).exists():
+        if resume and self.processes.is_first and (self.folder / RESTART).exists():
             self._resume()
         with deferred_signals() as received:
-            while self._state.target < len(self.model.targets):
-                self._chunk()
-                self._save()
-                if received:
+            while self.processes.agree(self._state.target) < len(self.model.targets):
+                if self.processes.is_first:
+                    self._chunk()
+                    self._save()
+                if self.processes.agree(bool(received)):
                     return
+        self._grown = self.processes.agree(self._grown)
         for number in range(len(self.model.targets)):
             booster = self._booster(self._grown[number])
             self.model.set_trees(number, booster)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import hashlib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from atomml.errors import FileFormatError, InputError, OptionError, StructureErr
 from atomml.property.targets import Target, class_name
 from atomml.workflows.inputs import input_record, sources_of, split_index, structures_of
 
-__all__ = ["LabelledSet", "label_table", "read_labelled", "with_classes"]
+__all__ = ["LabelledSet", "label_table", "names_of", "read_labelled", "structure_digest", "with_classes"]
 
 
 @dataclass(frozen=True)
@@ -73,8 +73,7 @@ class LabelledSet:
         """SHA-256 over structures and labels, in order."""
         found = hashlib.sha256()
         for atoms, values in zip(self.atoms, self.values, strict=True):
-            for array in (atoms.numbers.astype("<i8"), atoms.positions, atoms.cell.array, atoms.pbc):
-                found.update(np.ascontiguousarray(array).tobytes())
+            _add_to(found, atoms)
             found.update(repr([str(values.get(target.name)) for target in targets]).encode())
         return found.hexdigest()
 
@@ -100,7 +99,8 @@ def read_labelled(
     sources = sources_of(paths)
     used: set[str] = set()
     for source in sources:
-        for given in structures_of(source) if isinstance(source, str) else [source]:
+        own = f"structure {len(found)}"  # of Python, which has no file and frame
+        for given in structures_of(source) if isinstance(source, str) else [replace(source, label=own)]:
             names = _names(given.atoms, given.path, given.frame, given.label)
             row: Mapping[str, Any] = {}
             for name in names:
@@ -122,11 +122,53 @@ def read_labelled(
         )
     files = dict.fromkeys(str(split_index(source)[0]) for source in sources if isinstance(source, str))
     found.sources.extend(input_record(Path(name)) for name in files)
+    objects = [source.atoms for source in sources if not isinstance(source, str)]
+    if objects:
+        more = {"sha256": _digest_of(objects), "structures": len(objects)}
+        found.sources.append(input_record(None, **more))
     if labels:
         found.sources.append(input_record(Path(labels), role="labels"))
     if needed:
         _check_labelled(found, targets)
     return found
+
+
+def names_of(structures: Any) -> list[str]:
+    """What to call given structures in ``config.yaml``: files by their names, others together by a digest.
+
+    So a run that is resumed with other structures, or other labels, is told apart.
+
+    Raises:
+        InputError: What is no structure, or a pattern or folder without files.
+    """
+    sources = sources_of(structures)
+    names = [source for source in sources if isinstance(source, str)]
+    objects = [source.atoms for source in sources if not isinstance(source, str)]
+    if objects:
+        count = f"{len(objects)} structure{'s' if len(objects) > 1 else ''}"
+        names.append(f"{count}, sha256 {_digest_of(objects)[:16]}")
+    return names
+
+
+def structure_digest(structures: Sequence[Atoms]) -> str:
+    """SHA-256 over structures, in order, whatever they are called or labelled with."""
+    found = hashlib.sha256()
+    for atoms in structures:
+        _add_to(found, atoms)
+    return found.hexdigest()
+
+
+def _digest_of(structures: Sequence[Atoms]) -> str:
+    """SHA-256 over structures and what their ``info`` says of them, in order."""
+    found = hashlib.sha256(structure_digest(structures).encode())
+    for atoms in structures:
+        found.update(repr(sorted((key, str(value)) for key, value in atoms.info.items())).encode())
+    return found.hexdigest()
+
+
+def _add_to(digest: Any, atoms: Atoms) -> None:
+    for array in (atoms.numbers.astype("<i8"), atoms.positions, atoms.cell.array, atoms.pbc):
+        digest.update(np.ascontiguousarray(array).tobytes())
 
 
 def _names(atoms: Atoms, path: Path | None, frame: int, label: str) -> list[str]:
@@ -190,8 +232,6 @@ def with_classes(targets: Sequence[Target], names: Sequence[str], data: Labelled
     Raises:
         StructureError: Fewer than two classes.
     """
-    from dataclasses import replace
-
     made = []
     for target in targets:
         if target.name not in names:

@@ -62,7 +62,7 @@ def evaluate_property(
 
     Args:
         model: A checkpoint of ``atomml property train``, or the model.
-        data: Files with labelled structures.
+        data: Labelled structures, in files or as ``ase.Atoms`` or pymatgen structures.
         out: The run folder; None leaves nothing behind.
         overwrite: Replace what an earlier run left in the folder.
         **options: Fields of :class:`PropertyEvaluateOptions`.
@@ -71,7 +71,7 @@ def evaluate_property(
         InputError: A file, label, model or option that is wrong.
     """
     from atomml.property.ensemble import load_property_model
-    from atomml.workflows.properties.property_data import read_labelled
+    from atomml.workflows.properties.property_data import names_of, read_labelled
 
     started = time.perf_counter()
     settings = build_options(PropertyEvaluateOptions, options)
@@ -85,7 +85,7 @@ def evaluate_property(
         ensemble.check_atoms(labelled.atoms[0], labelled.wheres[0])
         raise InputError("No structure can be evaluated.")
     facts: dict[str, Any] = {
-        "structures": [str(data)] if isinstance(data, str | Path) else [str(one) for one in data],
+        "structures": names_of(data),
         "model": str(model) if isinstance(model, str | Path) else ensemble.info.name,
     }
     with open_with_options(out, "property evaluate", settings, overwrite=overwrite, **facts) as run:

@@ -18,6 +18,8 @@ from atomml.property.domain import Known, make_domain
 from atomml.property.ensemble import Answers, PropertyEnsemble, input_key
 from atomml.property.property_model import PropertyInput, PropertyModel, bare_graph, property_info
 from atomml.property.targets import Target
+from atomml.workflows.properties.property_data import structure_digest
+from atomml.workflows.properties.property_weights import family_weights
 
 if TYPE_CHECKING:
     from atomml.property.describer import Describer
@@ -41,11 +43,15 @@ class InputStore:
     Args:
         event: ``event(kind, **data)``, told how far the making is.
         folder: Where rows of descriptors are kept for a run that is resumed; None for nowhere.
+        processes: Who computes; all make what they look at, and only the first of them writes.
     """
 
-    def __init__(self, event: Any = None, folder: Path | None = None) -> None:
+    def __init__(
+        self, event: Any = None, folder: Path | None = None, processes: Processes | None = None
+    ) -> None:
         self._kept: dict[str, dict[int, PropertyInput]] = {}
         self._event, self._folder = event, folder
+        self._writes = processes is None or processes.is_first
 
     def fill(self, model: PropertyModel, data: LabelledSet) -> list[PropertyInput]:
         """What a model sees of every structure of a set, in order."""
@@ -55,7 +61,8 @@ class InputStore:
         rows = self._rows_before(key) if missing and "describer" in model.hyperparameters() else None
         for done, k in enumerate(missing, start=1):
             atoms, where = data.atoms[k], data.wheres[k]
-            known = None if rows is None else rows.get(where)
+            name = structure_digest([atoms])
+            known = None if rows is None else rows.get(name)
             if known is not None:
                 kept[id(atoms)] = PropertyInput(bare_graph(atoms), torch.from_numpy(known[None]))
                 continue
@@ -63,7 +70,7 @@ class InputStore:
             if rows is not None:
                 row = kept[id(atoms)].row
                 assert row is not None
-                rows[where] = row[0].numpy()
+                rows[name] = row[0].numpy()
                 if done % _KEEP_EVERY == 0 or done == len(missing):
                     self._keep_rows(key, rows)
             if self._event is not None and done % 100 == 0:
@@ -76,7 +83,7 @@ class InputStore:
         return self._folder / f"rows-{hashlib.sha256(key.encode()).hexdigest()[:12]}.safetensors"
 
     def _rows_before(self, key: str) -> dict[str, Floats]:
-        """Rows by name of the structure, as an interrupted run left them."""
+        """Rows by digest of the structure, as an interrupted run left them."""
         path = self._file(key)
         if path is None or not path.exists():
             return {}
@@ -85,7 +92,7 @@ class InputStore:
 
     def _keep_rows(self, key: str, rows: Mapping[str, Floats]) -> None:
         path = self._file(key)
-        if path is not None:
+        if path is not None and self._writes:
             save_state(path, {"rows": np.stack(list(rows.values()))}, {"names": list(rows)})
 
 
@@ -236,7 +243,9 @@ class EnsembleFit:
     def _identity(self, model: PropertyModel) -> dict[str, str]:
         from atomml.md.identity import run_identity
 
-        found = run_identity({"name": model.info.name, "sha256": "", "dtype": model.dtype, "device": "cpu"})
+        device = self.processes.device.type
+        found = run_identity({"name": model.info.name, "sha256": "", "dtype": model.dtype, "device": device})
+        found["processes"] = str(self.processes.n)
         return found | {f"data_{name}": digest for name, digest in self.header.get("data", {}).items()}
 
     def _trained(self, model: PropertyModel, seed: int, folder: Path, resume: bool) -> PropertyModel:
@@ -289,7 +298,16 @@ class EnsembleFit:
             for part in (self.parts.train, self.parts.valid)
         ]
         assert sets[0] is not None
-        growing = Boosting(model, sets[0], sets[1], settings, folder, self.hooks.event, self._identity(model))
+        growing = Boosting(
+            model,
+            sets[0],
+            sets[1],
+            settings,
+            folder,
+            self.hooks.event,
+            self._identity(model),
+            self.processes,
+        )
         growing.run(resume=resume)
         self.steps.append(sum(growing.rounds))
         grown: PropertyModel = model
@@ -308,7 +326,7 @@ class EnsembleFit:
         found = self.answers(plain, self.parts.valid)
         labels = self.parts.valid.encoded(self.targets)
         columns = [
-            _between(found.members[k], labels[:, k], target, families)
+            family_weights(found.members[k], labels[:, k], target, len(families))
             for k, target in enumerate(self.targets)
         ]
         each = self.options.ensemble
@@ -367,25 +385,3 @@ def answers_for(ensemble: PropertyEnsemble, data: LabelledSet, inputs: InputStor
         [np.concatenate([one.members[k] for one in found], axis=1) for k in n],
         np.concatenate([one.features for one in found]),
     )
-
-
-def _between(members: Floats, labels: Floats, target: Target, families: Sequence[str]) -> Floats:
-    """Weights of families, not negative, that add up to one: least squares on the validation set."""
-    from scipy.optimize import nnls
-
-    known = np.isfinite(labels)
-    equal = np.full(len(families), 1.0 / len(families))
-    if known.sum() < 10:
-        return equal
-    each = members.shape[0] // len(families)
-    means = np.stack([members[f * each : (f + 1) * each, known].mean(axis=0) for f in range(len(families))])
-    if target.classes:
-        wanted = np.eye(target.width)[labels[known].astype(int)].ravel()
-        columns = means.reshape(len(families), -1).T
-    else:
-        wanted = (labels[known] - target.mean) / target.scale
-        columns = ((means - target.mean) / target.scale).T
-    # a heavy last row makes them add up to one
-    heavy = 10.0 * np.sqrt(len(wanted))
-    weights, _ = nnls(np.vstack([columns, np.full(len(families), heavy)]), np.append(wanted, heavy))
-    return weights / weights.sum() if weights.sum() > 0 else equal

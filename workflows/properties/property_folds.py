@@ -1,9 +1,13 @@
-"""The folds of a study: each fitted once with all families, judged family by family and combined."""
+"""The folds of a study: each fitted once with all families, judged family by family and combined.
+
+The combined model is a mean whose weights come from the other folds' tests: every one of these answers is of
+a structure that its model has not seen, and there are four times as many as a fold could test itself.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -11,27 +15,30 @@ import numpy as np
 from numpy.typing import NDArray
 
 from atomml.checkpoint import load_state, save_state
+from atomml.errors import CheckpointError
 from atomml.files import write_table
 from atomml.property.conformal import calibrate, calibrate_classes, coverage_interval
 from atomml.property.domain import duplicates_within
-from atomml.property.ensemble import Answers, PropertyEnsemble
+from atomml.property.ensemble import PropertyEnsemble
 from atomml.property.folds import grouped_folds, prototype_of, random_folds
 from atomml.property.importance import importance_rows
 from atomml.property.judgement import inside
 from atomml.property.scores import class_scores, number_scores
 from atomml.property.targets import Target
 from atomml.workflows.properties.property_fitting import EnsembleFit, InputStore, deal
+from atomml.workflows.properties.property_weights import family_weights
 
 if TYPE_CHECKING:
-    from atomml.run import RunFolder
     from atomml.workflows.properties.property_data import LabelledSet
     from atomml.workflows.properties.property_study import PropertyStudyOptions, PropertyStudyResult
+    from atomml.workflows.trainings.training_folder import TrainingFolder
 
 __all__ = ["Study"]
 
 Floats = NDArray[np.float64]
 
 COMBINED = "combined"
+_FORMAT = "atomml fold 2"
 _LEAST = 20  # structures of a prototype that gets a row of its own
 
 
@@ -52,30 +59,36 @@ class _Found:
     calibrated: dict[int, int]
 
 
+@dataclass(frozen=True)
+class _Fold:
+    """One fold: places of its test structures, and what members say of these and of calibration ones."""
+
+    test: NDArray[np.int64]
+    arrays: Mapping[str, Floats]
+
+
 class Study:
     """A study in its run folder.
 
     Args:
-        run: The folder.
+        run: The folder; where several processes train together, the first of them writes.
         options: The options.
         targets: What is learned.
         data: All structures.
         shape: Hyperparameters by family.
-        started: ``time.perf_counter()`` when the command began.
     """
 
     def __init__(
         self,
-        run: RunFolder,
+        run: TrainingFolder,
         options: PropertyStudyOptions,
         targets: list[Target],
         data: LabelledSet,
         shape: Mapping[str, Mapping[str, Any]],
-        started: float,
     ) -> None:
         self.run, self.options, self.targets, self.data = run, options, targets, data
-        self.shape, self.started = shape, started
-        self.inputs = InputStore(run.event, run.path)
+        self.shape, self.writes = shape, run.processes.is_first
+        self.inputs = InputStore(run.event, run.out, run.processes)
         self.prototypes = [prototype_of(atoms) for atoms in data.atoms]
         self.models = [*options.family, *([COMBINED] if len(options.family) > 1 else [])]
         self._describer: Any = None
@@ -88,7 +101,7 @@ class Study:
             n_structures=len(self.data),
             n_prototypes=len(set(self.prototypes)),
             n_duplicates=len(duplicates_within(self.data.atoms, self.data.ids)),
-            folder=self.run.path,
+            folder=self.run.out,
         )
         parity: list[dict[str, Any]] = []
         for scheme in self.options.schemes:
@@ -96,12 +109,15 @@ class Study:
             result.table[scheme] = self._scores(found)
             result.weights[scheme] = self._weights(found)
             parity += self._parity(scheme, found)
+            if not self.writes:
+                continue
             if scheme == "prototype":
                 self._write_prototypes(found)
-            write_table(self.run.file("parity.csv"), parity, list(parity[0]))
+            write_table(self.run.out / "parity.csv", parity, list(parity[0]))
             rows = comparison_rows(result.table)
-            write_table(self.run.file("comparison.csv"), rows, list(rows[0]))
-        self._write_importances()
+            write_table(self.run.out / "comparison.csv", rows, list(rows[0]))
+        if self.writes:
+            self._write_importances()
         return result
 
     def _folds(self, scheme: str) -> list[NDArray[np.int64]]:
@@ -120,42 +136,73 @@ class Study:
                 shape = (n, target.width) if target.classes else (n,)
                 found.learned[model, k] = np.full(shape, np.nan)
                 found.held[model, k] = np.full(n, np.nan)
-        for number, test in enumerate(self._folds(scheme)):
-            arrays, facts = self._fold(scheme, number, test)
-            for (model, k), values in found.learned.items():
-                values[test] = arrays[f"learned.{model}.{k}"]
-                found.held[model, k][test] = arrays[f"held.{model}.{k}"]
+        folds = [
+            _Fold(test, self._fold(scheme, number, test)) for number, test in enumerate(self._folds(scheme))
+        ]
+        labels = self.data.encoded(self.targets)
+        for number, fold in enumerate(folds):
+            others = [one for place, one in enumerate(folds) if place != number]
             for k in range(len(self.targets)):
-                found.weights[k].append(arrays[f"weights.{k}"])
-                found.calibrated[k] += facts["calibrated"][k]
+                weights = self._weights_from(others, k, labels)
+                found.weights[k].append(weights)
+                found.calibrated[k] += int(np.isfinite(fold.arrays[f"held_labels.{k}"]).sum())
+                for model in self.models:
+                    learned, held = self._judged(fold, k, model, weights, labels[fold.test, k])
+                    found.learned[model, k][fold.test] = learned
+                    found.held[model, k][fold.test] = held
         return found
 
-    def _fold(
-        self, scheme: str, number: int, test: NDArray[np.int64]
-    ) -> tuple[dict[str, Floats], dict[str, Any]]:
-        """Answers of one fold: fitted now, or kept from before."""
-        folder = self.run.file(f"{scheme}-{number}")
+    def _weights_from(self, folds: Sequence[_Fold], k: int, labels: Floats) -> Floats:
+        """Weights of the families that fit the tests of these folds best."""
+        n = len(self.options.family)
+        if not folds:
+            return np.full(n, 1.0 / n)
+        members = np.concatenate([fold.arrays[f"members.{k}"] for fold in folds], axis=1)
+        known = np.concatenate([labels[fold.test, k] for fold in folds])
+        return family_weights(members, known, self.targets[k], n)
+
+    def _judged(
+        self, fold: _Fold, k: int, model: str, weights: Floats, labels: Floats
+    ) -> tuple[Floats, Floats]:
+        """Answers of a family, or of all, for the test structures of a fold, and whether intervals held."""
+        target, each = self.targets[k], self.options.ensemble
+        if model != COMBINED:
+            weights = np.array([1.0 if family == model else 0.0 for family in self.options.family])
+        share = np.repeat(weights / each, each)
+        learned, spread = _mean(fold.arrays[f"members.{k}"], share)
+        held = np.full(len(labels), np.nan)
+        own = fold.arrays[f"held_labels.{k}"]
+        if len(own):
+            seen, seen_spread = _mean(fold.arrays[f"held_members.{k}"], share)
+            one = calibrate_classes(seen, own) if target.classes else calibrate(own - seen, seen_spread)
+            known = np.isfinite(labels)
+            held[known] = inside(target, one, learned, spread, labels)[known]
+        return learned, held
+
+    def _fold(self, scheme: str, number: int, test: NDArray[np.int64]) -> dict[str, Floats]:
+        """Answers of the members of one fold: fitted now, or kept from before."""
+        folder = self.run.out / f"{scheme}-{number}"
         kept = folder / "answers.safetensors"
-        if kept.exists():
+        if self.run.processes.agree(kept.exists()):
             state = load_state(kept)
-            return state.arrays, state.header
+            if state.header.get("format") != _FORMAT:
+                raise CheckpointError(f"{kept} is of an older version: start the study with --overwrite.")
+            return state.arrays
         folder.mkdir(exist_ok=True)
         began = time.perf_counter()
         fit, ensemble = self._fitted(folder, test)
-        arrays, calibrated = self._answers(fit, ensemble, self.data.subset(test))
-        important = importance_rows(ensemble)
-        if important:
-            write_table(folder / "importances.csv", important, list(important[0]))
-        facts = {"calibrated": calibrated, "test": len(test)}
-        save_state(kept, arrays, facts)
+        arrays = self._answers(fit, ensemble, self.data.subset(test))
+        if self.writes:
+            important = importance_rows(ensemble)
+            if important:
+                write_table(folder / "importances.csv", important, list(important[0]))
+            save_state(kept, arrays, {"format": _FORMAT})
+        self.run.processes.wait()
         seconds = time.perf_counter() - began
         self.run.event("fold", scheme=scheme, number=number, structures=len(test), seconds=seconds)
-        return arrays, facts
+        return arrays
 
     def _fitted(self, folder: Any, test: NDArray[np.int64]) -> tuple[EnsembleFit, PropertyEnsemble]:
-        from atomml.train.processes import Processes
-        from atomml.train.trainer import Hooks
-
         o = self.options
         rest = self.data.subset(np.setdiff1d(np.arange(len(self.data)), test))
         parts = deal(rest, None, o.valid_fraction, o.calibration_fraction, o.seed)
@@ -168,46 +215,27 @@ class Study:
             parts,
             self.shape,
             folder,
-            Processes(o.device, o.precision),
-            Hooks(self.run.event, self.run.warn, lambda: time.perf_counter() - self.started),
+            self.run.processes,
+            self.run.hooks(),
             self.inputs,
             {"method": "fresh", "data": digests},
             describer=self._describer,
         )
-        ensemble = fit.run("study", resume=self.run.resumed)
+        ensemble = fit.run("study", resume=self.run.folder.resumed)
         self._describer = fit.describer
         return fit, ensemble
 
-    def _answers(
-        self, fit: EnsembleFit, ensemble: PropertyEnsemble, test: LabelledSet
-    ) -> tuple[dict[str, Floats], list[int]]:
-        """By model and target: answers for the test structures and whether intervals held."""
-        answers = fit.answers(ensemble, test)
-        labels = test.encoded(fit.targets)
+    def _answers(self, fit: EnsembleFit, ensemble: PropertyEnsemble, test: LabelledSet) -> dict[str, Floats]:
+        """By target what each member says of the test and of the calibration structures, and their labels."""
+        tested = fit.answers(ensemble, test).members
         held_out = fit.parts.calibration
-        calibration = fit.answers(ensemble, held_out) if len(held_out) else None
+        held = fit.answers(ensemble, held_out).members if len(held_out) else [one[:, :0] for one in tested]
         own = held_out.encoded(fit.targets)
         arrays: dict[str, Floats] = {}
-        each = self.options.ensemble
-        for k, target in enumerate(fit.targets):
-            rows = np.array([row[k] for row in ensemble.weights])
-            arrays[f"weights.{k}"] = rows.reshape(-1, each).sum(axis=1)
-            for place, model in enumerate(self.models):
-                members = slice(None) if model == COMBINED else slice(place * each, (place + 1) * each)
-                share = rows if model == COMBINED else np.full(each, 1.0 / each)
-                learned, spread = _mean(answers, k, members, share)
-                arrays[f"learned.{model}.{k}"] = learned
-                held = np.full(len(test), np.nan)
-                if calibration is not None:
-                    seen, seen_spread = _mean(calibration, k, members, share)
-                    if target.classes:
-                        one = calibrate_classes(seen, own[:, k])
-                    else:
-                        one = calibrate(own[:, k] - seen, seen_spread)
-                    known = np.isfinite(labels[:, k])
-                    held[known] = inside(target, one, learned, spread, labels[:, k])[known]
-                arrays[f"held.{model}.{k}"] = held
-        return arrays, np.isfinite(own).sum(axis=0).tolist()
+        for k in range(len(fit.targets)):
+            arrays |= {f"members.{k}": tested[k], f"held_members.{k}": held[k]}
+            arrays[f"held_labels.{k}"] = own[:, k]
+        return arrays
 
     def _scores(self, found: _Found) -> dict[str, dict[str, Any]]:
         """By model and target's key."""
@@ -272,14 +300,14 @@ class Study:
                     row[f"{model}_{self.targets[k].key}_mae"] = float(np.nanmean(off))
             rows.append(row)
         if rows:
-            write_table(self.run.file("prototypes.csv"), rows, list(rows[0]))
+            write_table(self.run.out / "prototypes.csv", rows, list(rows[0]))
 
     def _write_importances(self) -> None:
         """Mean over the random folds (or the only scheme's)."""
         import csv
 
         total: dict[tuple[str, str], float] = {}
-        files = sorted(self.run.path.glob(f"{self.options.schemes[0]}-*/importances.csv"))
+        files = sorted(self.run.out.glob(f"{self.options.schemes[0]}-*/importances.csv"))
         for path in files:
             with path.open(encoding="utf-8", newline="") as stream:
                 for row in csv.DictReader(stream):
@@ -292,14 +320,13 @@ class Study:
             if key == target.key
         ]
         if rows:
-            write_table(self.run.file("importances.csv"), rows, list(rows[0]))
+            write_table(self.run.out / "importances.csv", rows, list(rows[0]))
 
 
-def _mean(answers: Answers, k: int, members: slice, share: Floats) -> tuple[Floats, Floats]:
-    """Weighted mean and spread of some members, of a target."""
-    values = answers.members[k][members]
-    mean = np.tensordot(share, values, axes=1)
-    off = np.sqrt(np.maximum(np.tensordot(share, (values - mean) ** 2, axes=1), 0.0))
+def _mean(members: Floats, share: Floats) -> tuple[Floats, Floats]:
+    """Weighted mean and spread of members ``(n_members, n, ...)``."""
+    mean = np.tensordot(share, members, axes=1)
+    off = np.sqrt(np.maximum(np.tensordot(share, (members - mean) ** 2, axes=1), 0.0))
     return mean, off if off.ndim == 1 else off.max(axis=1)
 
 

@@ -4,67 +4,63 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from contextlib import ExitStack
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any
 
 from atomml.config import as_config
 from atomml.property.domain import Known
 from atomml.property.ensemble import PropertyEnsemble
 from atomml.property.judgement import judge
 from atomml.property.targets import Target
+from atomml.run import RunFolder
 from atomml.workflows.properties.property_data import LabelledSet, read_labelled, with_classes
 from atomml.workflows.properties.property_fitting import EnsembleFit, InputStore, Parts, answers_for, deal
 from atomml.workflows.properties.property_training import PropertyTrainOptions, PropertyTrainResult
-from atomml.workflows.run_record import finish_run, open_with_options
-from atomml.workflows.trainings.training_run import Paths
+from atomml.workflows.run_record import finish_run
+from atomml.workflows.trainings.training_folder import TrainingFolder
 
-if TYPE_CHECKING:
-    from atomml.run import RunFolder
-
-__all__ = ["PropertySession"]
+__all__ = ["GivenSets", "PropertySession"]
 
 MODEL = "model.safetensors"
 
 
-class PropertySession:
+@dataclass(frozen=True)
+class GivenSets:
+    """Structures in any form that :func:`~atomml.workflows.inputs.sources_of` takes; None for no such set."""
+
+    train: Any
+    valid: Any = None
+    test: Any = None
+
+
+class PropertySession(TrainingFolder):
     """A training in its folder; a context manager that holds the folder.
+
+    Started by ``torchrun``, the processes share every batch of a network; trees are grown by the first, which
+    alone writes files.
 
     Args:
         options: The options.
         targets: What is learned.
-        paths: Files and folder.
+        given: The structures.
+        out: The folder.
         config: What ``config.yaml`` says besides.
-        resume, overwrite: As for :class:`atomml.run.RunFolder`.
-        started: ``time.perf_counter()`` when the command began.
+        **how: ``resume``, ``overwrite`` and ``started``, as for :class:`TrainingFolder`.
     """
 
     def __init__(
         self,
         options: PropertyTrainOptions,
         targets: list[Target],
-        paths: Paths,
+        given: GivenSets,
+        out: Path,
         config: Mapping[str, Any],
-        *,
-        resume: bool,
-        overwrite: bool,
-        started: float,
+        **how: Any,
     ) -> None:
-        self.options, self.targets, self.paths, self.started = options, targets, paths, started
+        super().__init__("property train", options, PropertyTrainOptions, out, config, **how)
+        self.options, self.targets, self.given = options, targets, given
         self.shape: dict[str, dict[str, Any]] = config.get("shape", {})
-        self._how = {"resume": resume, "overwrite": overwrite}
-        self._stack = ExitStack()
-        self.run: RunFolder | None = None
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
 
     def open_data(self) -> None:
         """Read the files and hold parts out.
@@ -73,10 +69,10 @@ class PropertySession:
             InputError: A file that cannot be read, a label that cannot be, too few structures.
         """
         o = self.options
-        train = read_labelled(list(self.paths.train), self.targets, o.labels)
+        train = read_labelled(self.given.train, self.targets, o.labels)
         self.targets = with_classes(self.targets, o.classes, train)
-        valid = self._read(self.paths.valid)
-        self.test = self._read(self.paths.test)
+        valid = self._read(self.given.valid)
+        self.test = self._read(self.given.test)
         self.parts: Parts = deal(train, valid, o.valid_fraction, o.calibration_fraction, o.seed)
         labels = self.parts.train.encoded(self.targets)
         self.targets = [target.fitted(labels[:, k]) for k, target in enumerate(self.targets)]
@@ -89,49 +85,46 @@ class PropertySession:
             *(self.test.sources if self.test else []),
         ]
 
-    def _read(self, paths: tuple[str, ...]) -> LabelledSet | None:
-        if not paths:
+    def _read(self, structures: Any) -> LabelledSet | None:
+        if structures is None:
             return None
-        return read_labelled(list(paths), self.targets, self.options.labels, needed=False)
+        return read_labelled(structures, self.targets, self.options.labels, needed=False)
 
-    def begin(self) -> None:
-        """Open the folder: what is wrong with the data is known by now, and has left nothing behind."""
-        facts = {**self.paths.config(), "shape": self.shape}
-        may_change = ("tensorboard", "save_every", "device")
-        self.run = self._stack.enter_context(
-            open_with_options(
-                self.paths.out, "property train", self.options, may_change=may_change, **self._how, **facts
-            )
-        )
+    def event(self, kind: str, /, **data: Any) -> None:
+        """As of every training; each member has its own curves in TensorBoard's files."""
+        if kind == "member":
+            self.show_on_board(f"member-{data['number']}")
+        super().event(kind, **data)
 
     def go(self) -> PropertyTrainResult:
         """Train, judge, write."""
-        from atomml.checkpoint import load_any_model, save_model
-
-        run = self.run
-        assert run is not None
-        fit = self._fit(run)
+        fit = self._fit()
         ready = time.perf_counter()
-        ensemble = fit.run(
-            self.options.name or f"property-{'-'.join(self.options.family)}", resume=run.resumed
-        )
-        trained = time.perf_counter()
-        run.event("fitted", seconds=trained - ready)
+        name = self.options.name or f"property-{'-'.join(self.options.family)}"
+        ensemble = fit.run(name, resume=self.folder.resumed)
+        self.folder.event("fitted", seconds=time.perf_counter() - ready)
         scores, duplicates = self._judged(ensemble, fit.inputs)
         ensemble.card = self._card(scores, duplicates)
-        path = self.paths.out / MODEL
-        save_model(ensemble, path)
-        ensemble.info = replace(ensemble.info, sha256=load_any_model(path, "float32", "cpu").info.sha256)
+        self._save(ensemble)
         result = self._result(ensemble, fit, scores, len(duplicates))
-        self._write_tables(run, ensemble, fit.inputs, duplicates)
-        record = {"name": ensemble.info.name, "sha256": ensemble.info.sha256, "family": "property"}
-        finish_run(run, result, model=record, inputs=self.sources, seconds=time.perf_counter() - self.started)
+        if isinstance(self.folder, RunFolder):
+            self._write_tables(self.folder, ensemble, fit.inputs, duplicates)
+            record = {"name": ensemble.info.name, "sha256": ensemble.info.sha256, "family": "property"}
+            seconds = time.perf_counter() - self.started
+            finish_run(self.folder, result, model=record, inputs=self.sources, seconds=seconds)
         return result
 
-    def _fit(self, run: RunFolder) -> EnsembleFit:
-        from atomml.train.processes import Processes
-        from atomml.train.trainer import Hooks
+    def _save(self, ensemble: PropertyEnsemble) -> None:
+        """The file, written by the first process and read by all."""
+        from atomml.checkpoint import load_any_model, save_model
 
+        path = self.out / MODEL
+        if self.processes.is_first:
+            save_model(ensemble, path)
+        self.processes.wait()
+        ensemble.info = replace(ensemble.info, sha256=load_any_model(path, "float32", "cpu").info.sha256)
+
+    def _fit(self) -> EnsembleFit:
         options = self.options
         told = as_config(options)
         for key in ("device", "tensorboard", "save_every", "labels"):
@@ -139,16 +132,15 @@ class PropertySession:
         data = {
             name: getattr(self.parts, name).digest(self.targets) for name, n in self.parts.sizes.items() if n
         }
-        hooks = Hooks(run.event, run.warn, lambda: time.perf_counter() - self.started)
         return EnsembleFit(
             options,
             self.targets,
             self.parts,
             self.shape,
-            self.paths.out,
-            Processes(options.device, options.precision),
-            hooks,
-            InputStore(run.event, self.paths.out),
+            self.out,
+            self.processes,
+            self.hooks(),
+            InputStore(self.event, self.out, self.processes),
             {"method": "fresh", "data": data, "options": told},
         )
 
@@ -166,18 +158,17 @@ class PropertySession:
             if name == "calibration":  # that its own intervals hold is no finding
                 for one in scores[name].values():
                     one.pop("coverage", None)
-        known, run = ensemble.known, self.run
-        assert run is not None
+        known = ensemble.known
         duplicates = _known_again(known, self.test) if known and self.test else []
         if duplicates:
-            run.warn(
+            self.folder.warn(
                 f"{len(duplicates)} of {len(self.test or ())} test structures are, or nearly are, training "
                 f"structures ({duplicates[0][0]} is {duplicates[0][1]}): duplicates.csv lists them."
             )
         return scores, duplicates
 
     def _card(self, scores: Mapping[str, Any], duplicates: list[tuple[str, str]]) -> dict[str, Any]:
-        files = [{"name": Path(str(one["path"])).name, "sha256": one["sha256"]} for one in self.sources]
+        files = [{"name": _source_name(one), "sha256": one["sha256"]} for one in self.sources]
         notes = [
             f"{target.label}: {n} labelled training structures"
             for target, n in zip(self.targets, self._labelled(), strict=True)
@@ -202,9 +193,8 @@ class PropertySession:
         self, ensemble: PropertyEnsemble, fit: EnsembleFit, scores: dict[str, dict[str, Any]], duplicates: int
     ) -> PropertyTrainResult:
         learned = [p for m in ensemble.members for n, p in m.named_parameters() if "describer." not in n]
-        assert self.run is not None
         return PropertyTrainResult(
-            model=str(self.paths.out / MODEL),
+            model=str(self.out / MODEL),
             name=ensemble.info.name,
             families=[member.info.family for member in ensemble.each()],
             targets=[target.label for target in self.targets],
@@ -214,7 +204,7 @@ class PropertySession:
             scores=scores,
             duplicates=duplicates,
             weights={t.key: [row[k] for row in ensemble.weights] for k, t in enumerate(self.targets)},
-            folder=self.paths.out,
+            folder=self.out,
         )
 
     def _write_tables(
@@ -242,6 +232,13 @@ class PropertySession:
         if duplicates:
             table = [{"test": one, "train": other} for one, other in duplicates]
             write_table(run.file("duplicates.csv"), table, ["test", "train"])
+
+
+def _source_name(record: Mapping[str, Any]) -> str:
+    """Of a file its name, without the folders that led to it."""
+    if record["path"] is None:
+        return f"{record['structures']} structures given in Python"
+    return Path(str(record["path"])).name
 
 
 def _known_again(known: Known, data: LabelledSet) -> list[tuple[str, str]]:

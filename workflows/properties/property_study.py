@@ -69,7 +69,8 @@ def study_property(
     done is kept, so that a study that was killed goes on.
 
     Args:
-        data: Files with labelled structures.
+        data: Labelled structures: files, folders, patterns, ``FILE@INDEX``, ``ase.Atoms`` or pymatgen
+            structures with labels in ``info`` (``properties``), or several of these.
         shape: Hyperparameters by family.
         out: The run folder.
         resume: Go on in the folder.
@@ -81,10 +82,11 @@ def study_property(
         RunFailedError: A training failed.
     """
     from atomml.property.targets import parse_targets
-    from atomml.run import default_folder
-    from atomml.workflows.properties.property_data import read_labelled, with_classes
+    from atomml.run import RunFolder, default_folder
+    from atomml.workflows.properties.property_data import names_of, read_labelled, with_classes
     from atomml.workflows.properties.property_folds import Study
-    from atomml.workflows.run_record import finish_run, open_with_options
+    from atomml.workflows.run_record import finish_run
+    from atomml.workflows.trainings.training_folder import TrainingFolder
 
     started = time.perf_counter()
     settings = build_options(PropertyStudyOptions, options)
@@ -97,13 +99,14 @@ def study_property(
     labelled.encoded(targets)
     if len(labelled) < 5 * settings.folds:
         raise OptionError(f"{len(labelled)} structures are too few for {settings.folds} folds: give more.")
-    paths = [str(data)] if isinstance(data, str | Path) else [str(one) for one in data]
-    folder = Path(out) if out is not None else default_folder("property-study", paths[0])
-    facts: dict[str, Any] = {"structures": paths, "shape": {k: dict(v) for k, v in (shape or {}).items()}}
-    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "may_change": ("device", "save_every")}
-    with open_with_options(folder, "property study", settings, **how, **facts) as run:
-        study = Study(run, settings, targets, labelled, shape or {}, started)
-        result = study.go()
-        seconds = time.perf_counter() - started
-        finish_run(run, result, model=None, inputs=labelled.sources, seconds=seconds)
+    names = names_of(data)
+    folder = Path(out) if out is not None else default_folder("property-study", names[0])
+    facts: dict[str, Any] = {"structures": names, "shape": {k: dict(v) for k, v in (shape or {}).items()}}
+    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "started": started}
+    with TrainingFolder("property study", settings, PropertyStudyOptions, folder, facts, **how) as run:
+        run.begin()
+        result = Study(run, settings, targets, labelled, shape or {}).go()
+        if isinstance(run.folder, RunFolder):
+            seconds = time.perf_counter() - started
+            finish_run(run.folder, result, model=None, inputs=labelled.sources, seconds=seconds)
     return result

@@ -5,18 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import Any
 
 from atomml.config import build_options
 from atomml.errors import OptionError
 from atomml.options import option
 from atomml.result import Result, quantity
 from atomml.workflows.trainings.loop_options import LoopOptions
-
-if TYPE_CHECKING:
-    from pathlib import Path
-
-    from atomml.workflows.trainings.training_heads import Files
 
 __all__ = ["FAMILIES", "PropertyTrainOptions", "PropertyTrainResult", "train_property"]
 
@@ -85,10 +81,10 @@ class PropertyTrainResult(Result):
 
 
 def train_property(
-    train: Files,
-    valid: Files = (),
+    train: Any,
+    valid: Any = (),
     *,
-    test: Files = (),
+    test: Any = (),
     shape: Mapping[str, Mapping[str, Any]] | None = None,
     out: str | Path | None = None,
     resume: bool = False,
@@ -98,9 +94,10 @@ def train_property(
     """Train a model of one or several properties and leave a run folder that can be resumed.
 
     Args:
-        train: Files with labelled structures.
-        valid: Files to choose weights by; a seeded part of ``train`` is held out if none.
-        test: Files to report errors on at the end.
+        train: Labelled structures: files, folders, patterns, ``FILE@INDEX``, ``ase.Atoms`` or pymatgen
+            structures with labels in ``info`` (``properties``), or several of these.
+        valid: Structures to choose weights by, likewise; a seeded part of ``train`` is held out if none.
+        test: Structures to report errors on at the end, likewise.
         shape: Hyperparameters by family (``{"cgcnn": {"channels": 32}}``); the published ones otherwise.
         out: The run folder; ``property-train-STEM`` in the current folder if None.
         resume: Go on in the folder.
@@ -112,18 +109,22 @@ def train_property(
         RunFailedError: The training failed; the restart file holds the last good state.
     """
     from atomml.property.targets import parse_targets
-    from atomml.workflows.properties.property_session import PropertySession
-    from atomml.workflows.trainings.training_run import Paths
+    from atomml.run import default_folder
+    from atomml.workflows.properties.property_data import names_of
+    from atomml.workflows.properties.property_session import GivenSets, PropertySession
 
     started = time.perf_counter()
     settings = build_options(PropertyTrainOptions, options)
     check_families(settings.family, shape or {})
     targets = parse_targets(settings.target, settings.classes)
-    paths = Paths.of("property train", train, valid, test, out)
-    config = {"shape": {family: dict(values) for family, values in (shape or {}).items()}}
-    with PropertySession(
-        settings, targets, paths, config, resume=resume, overwrite=overwrite, started=started
-    ) as session:
+    names = {"train": names_of(train), "valid": names_of(valid), "test": names_of(test)}
+    if not names["train"]:
+        raise OptionError("atomml property train needs structures to train on: give files or structures.")
+    folder = Path(out) if out is not None else default_folder("property-train", names["train"][0])
+    config = {**names, "shape": {family: dict(values) for family, values in (shape or {}).items()}}
+    given = GivenSets(train, valid if names["valid"] else None, test if names["test"] else None)
+    how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "started": started}
+    with PropertySession(settings, targets, given, folder, config, **how) as session:
         session.open_data()
         session.begin()
         return session.go()

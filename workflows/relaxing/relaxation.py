@@ -323,9 +323,9 @@ def _with_cell(atoms: Atoms, options: RelaxOptions) -> Any:
     """What the optimiser moves: the atoms, or the atoms and the logarithm of the cell's deformation."""
     if options.cell == "none":
         return atoms
-    from ase.filters import FrechetCellFilter
+    from atomml.workflows.relaxing.cell_logarithm import CellFilter
 
-    return FrechetCellFilter(
+    return CellFilter(
         atoms,
         hydrostatic_strain=options.cell == "volume",
         constant_volume=options.cell == "shape",

@@ -44,7 +44,7 @@ class Replayed:
 class Reporter(Protocol):
     """What a run folder says things to."""
 
-    def event(self, kind: str, **data: object) -> None:
+    def event(self, kind: str, /, **data: object) -> None:
         """Write it down."""
 
     def warn(self, message: str) -> None:

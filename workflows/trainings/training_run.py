@@ -1,21 +1,17 @@
-"""What every training has in common, whatever it trains: files, folder, processes, the loop."""
+"""What every training has in common, whatever it trains: files, the model, the loop."""
 
 from __future__ import annotations
 
 import abc
-import time
 from collections.abc import Mapping
-from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from pathlib import Path
-from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any
 
-from atomml.config import as_config, option_units
 from atomml.errors import OptionError
-from atomml.run import RunFolder, default_folder
-from atomml.train.processes import Processes
+from atomml.run import default_folder
 from atomml.workflows.trainings.loop_options import LoopOptions
+from atomml.workflows.trainings.training_folder import TrainingFolder
 from atomml.workflows.trainings.training_heads import Files, as_texts, split_head
 from atomml.workflows.trainings.training_settings import train_settings
 
@@ -23,12 +19,9 @@ if TYPE_CHECKING:
     from atomml.base_model import Model, ModelInfo
     from atomml.train.low_rank import Weights
     from atomml.train.objective import Objective
-    from atomml.train.tensorboard import Board
     from atomml.train.trainer import Data, Trainer
 
-__all__ = ["Bystander", "Paths", "TrainingRun"]
-
-_EVENT_INTERVAL_S = 1.0
+__all__ = ["Paths", "TrainingRun"]
 
 
 @dataclass(frozen=True)
@@ -63,25 +56,8 @@ class Paths:
         return {"train": list(self.train), "valid": list(self.valid), "test": list(self.test)}
 
 
-class Bystander:
-    """Stands for the run folder in processes that write no files, and where nothing is to be written."""
-
-    def __init__(self, path: Path, resumed: bool) -> None:
-        self.path, self.resumed = path, resumed
-        self.warnings: list[str] = []
-        self.events: list[tuple[str, dict[str, Any]]] = []
-
-    def event(self, kind: str, **data: Any) -> None:
-        """Keep it, for a folder that may be opened later."""
-        self.events.append((kind, data))
-
-    def warn(self, message: str) -> None:
-        """Keep it likewise."""
-        self.warnings.append(message)
-
-
-class TrainingRun(abc.ABC):
-    """One training in its folder; a context manager that holds the folder.
+class TrainingRun(TrainingFolder, abc.ABC):
+    """One training of one model in its folder; a context manager that holds the folder.
 
     Args:
         command: Name of the command.
@@ -110,54 +86,28 @@ class TrainingRun(abc.ABC):
         overwrite: bool,
         started: float,
     ) -> None:
-        self.command, self.paths, self.started = command, paths, started
+        super().__init__(
+            command,
+            options,
+            kind,
+            paths.out,
+            {**config, **paths.config()},
+            resume=resume,
+            overwrite=overwrite,
+            started=started,
+        )
+        self.paths = paths
         self.loop = options
         self.options: Any = options
         self.settings = train_settings(options, objective, getattr(options, "layer_decay", 1.0))
-        self.processes = Processes(options.device, options.precision)
-        self._opening: dict[str, Any] = {
-            "command": command,
-            "config": {**config, **paths.config(), **as_config(options)},
-            "resume": resume,
-            "overwrite": overwrite,
-            "units": option_units(kind),
-            "may_change": ("cache_gb", "tensorboard", "save_every", "device"),
-        }
-        self.board: Board | None = None
         self.parent: ModelInfo | None = None
         self.n_frozen = 0
         self.weights: Weights | None = None
-        self._said = -_EVENT_INTERVAL_S
-        self._stack = ExitStack()
-
-    def __enter__(self) -> Self:
-        self.folder: RunFolder | Bystander = Bystander(self.paths.out, resumed=False)
-        return self
 
     def begin(self) -> None:
-        """Open the folder: what is wrong with data and model is known by now, and has left nothing behind."""
-        waiting = self.folder
-        assert isinstance(waiting, Bystander)
-        resumed = False
-        if self.processes.is_first:
-            folder = self._stack.enter_context(RunFolder.open(self.paths.out, **self._opening))
-            for kind, data in waiting.events:
-                folder.event(kind, **data)
-            for sentence in waiting.warnings:
-                folder.warn(sentence)
-            self.folder, resumed = folder, folder.resumed
-        resumed = bool(self.processes.agree(resumed))
-        if not self.processes.is_first:
-            self.folder = Bystander(self.paths.out, resumed)
-        elif self.options.tensorboard:
-            from atomml.train.tensorboard import Board
-
-            self.board = self._stack.enter_context(closing(Board(self.paths.out / "tensorboard")))
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._stack.__exit__(kind, error, trace)
+        """Open the folder, and TensorBoard's files if such are wanted."""
+        super().begin()
+        self.show_on_board("")
 
     @abc.abstractmethod
     def train_samples(self) -> Data:
@@ -192,7 +142,7 @@ class TrainingRun(abc.ABC):
     def trainer(self) -> Trainer:
         """The loop, ready to run."""
         from atomml.md.identity import run_identity
-        from atomml.train.trainer import Hooks, Trainer
+        from atomml.train.trainer import Trainer
 
         header = self.header()
         identity = run_identity(
@@ -215,16 +165,5 @@ class TrainingRun(abc.ABC):
             weights=self.weights,
             header=header,
             identity=identity,
-            hooks=Hooks(self._event, self.folder.warn, lambda: time.perf_counter() - self.started),
+            hooks=self.hooks(),
         )
-
-    def _event(self, kind: str, **data: Any) -> None:
-        """Pass events on; of the many about progress, one a second."""
-        now = time.monotonic()
-        if kind == "progress":
-            if now - self._said < _EVENT_INTERVAL_S and data.get("step") != data.get("of"):
-                return
-            self._said = now
-        self.folder.event(kind, **data)
-        if kind == "epoch" and self.board is not None:
-            self.board.epoch(data)
