@@ -13,6 +13,7 @@ from torch import Tensor
 from atomml.electronic import functional_losses as losses
 from atomml.electronic.functional_gradients import energy_gradient
 from atomml.electronic.functional_losses import Loss
+from atomml.errors import OptionError
 from atomml.units import KCAL_PER_HARTREE
 from atomml.workflows.electronic.functional_fields import Fields
 
@@ -52,6 +53,7 @@ def terms_of(given: ReactionSet, options: FunctionalTrainOptions) -> list[Term]:
             for name, moment in given.dipoles.items()
         ]
     if options.density_weight:
+        _check_densities(given, options.basis)
         found += [
             Term(partial(_density, name, dm, options.density_weight)) for name, dm in given.densities.items()
         ]
@@ -61,6 +63,33 @@ def terms_of(given: ReactionSet, options: FunctionalTrainOptions) -> list[Term]:
     if options.convergence_weight:
         found += [Term(_Unrest(name, options.convergence_weight)) for name in given.species]
     return found
+
+
+def _check_densities(given: ReactionSet, basis: str) -> None:
+    """Refuse density matrices that are not over the orbitals of the training.
+
+    Raises:
+        OptionError: Names the basis set, or the species.
+    """
+    from atomml.electronic.mean_field import MeanFieldLevel
+    from atomml.electronic.scf_settings import ScfSettings
+
+    if given.density_basis and given.density_basis != basis.lower():
+        raise OptionError(
+            f"The density matrices are in {given.density_basis} and the training in {basis}: pass --basis "
+            f"{given.density_basis}, or --density-weight 0."
+        )
+    level = MeanFieldLevel("hf", basis.lower(), ScfSettings())
+    for name, dm in given.densities.items():
+        species = given.species[name]
+        molecule = level.molecule(species.atoms)
+        n, shape = molecule.nao, np.shape(dm)
+        overlap = molecule.intor_symmetric("int1e_ovlp")
+        if shape != (n, n) or abs(float((dm * overlap).sum()) - species.n_electrons) > 1e-3:
+            raise OptionError(
+                f"The density matrix of {name} is not of its {species.n_electrons} electrons in the {n} "
+                f"orbitals of {basis}: make it anew with dft label --density."
+            )
 
 
 def _reaction(reaction: Reaction, fields: Fields) -> Loss | None:

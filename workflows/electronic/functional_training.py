@@ -34,12 +34,13 @@ _RESTART = "restart.safetensors"
 class FunctionalTrainOptions(SelfConsistent):
     """Options of ``dft train``."""
 
+    start: str = option("pbe", "what the functional is before it learns", choices=("pbe", "r2scan"))
     widths: tuple[int, ...] = option((16, 16), "hidden layers of the networks")
     exact_exchange: float = option(0.0, "share of exact exchange", minimum=0.0, maximum=1.0)
     one_electron: bool = option(True, "correlation vanishes for one electron, whatever the weights")
     epochs: int = option(30, "passes over the reactions", minimum=1)
     learning_rate: float = option(0.01, "largest step of Adam in a weight; falls to a hundredth", above=0.0)
-    weight_decay: float = option(1e-4, "decoupled weight decay: towards PBE", minimum=0.0)
+    weight_decay: float = option(1e-4, "decoupled weight decay: towards the start", minimum=0.0)
     dipole_weight: float = option(
         1.0, "weight of a squared Debye of a dipole, beside a squared kcal/mol", minimum=0.0
     )
@@ -65,7 +66,7 @@ class FunctionalTrainResult(Result):
     Attributes:
         functional: The file of the best weights.
         train_mae, valid_mae: Mean absolute errors at the end, of the best weights.
-        train_before, valid_before: Of PBE, which training starts from.
+        train_before, valid_before: Of the functional that training starts from.
         converged_share: Of all species, those whose SCF converges with the best weights.
         best_epoch: When they were.
         n_weights: Numbers that were learned.
@@ -140,7 +141,7 @@ class _Training:
         from atomml.registry import seeded_generator
 
         self.run, self.options, self.sets = run, options, sets
-        config = LearnedConfig(options.widths, options.exact_exchange, options.one_electron)
+        config = LearnedConfig(options.widths, options.exact_exchange, options.one_electron, options.start)
         with seeded_generator(options.seed):
             self.functional: LearnedFunctional = LearnedFunctional(config)
         self.parameters = list(self.functional.parameters())
