@@ -72,8 +72,6 @@ def main() -> None:
     shared = {"basis": told.basis, "grid": 2}
     print(f"\n{told.basis}, mean absolute errors in kcal/mol (share of species that converge):\n")
     print(f"| functional | {' | '.join(SETS)} | CPU minutes |\n|---|{'---|' * (len(SETS) + 1)}")
-    for name in ("pbe", "b3lyp", "r2scan"):
-        print(row(name, judged(name, name, files, told), None), flush=True)
     start = told.options.get("start", "pbe")
     for seed in range(told.seeds):
         out = told.folder / f"{start}-seed{seed}"
@@ -83,24 +81,31 @@ def main() -> None:
         spent = (time.process_time() - began) / 60
         title = f"from {start}, seed {seed}"
         print(row(title, judged(title, trained.functional, files, told), spent), flush=True)
+    for name in ("pbe", "b3lyp", "r2scan"):
+        print(row(name, judged(name, name, files, told), None), flush=True)
     if told.picture:
         drawn = {"PBE": "pbe", "B3LYP": "b3lyp", "r2SCAN": "r2scan", "learned": f"from {start}, seed 0"}
         draw(told, drawn)
 
 
-def judged(title: str, functional: str, files: dict[str, Path], told: argparse.Namespace) -> list[Any]:
-    """Errors on every set, which are written down by title."""
+def judged(title: str, functional: str, files: dict[str, Path], told: argparse.Namespace) -> dict[str, Any]:
+    """Errors on every set, which are written down by title; what is written down is not computed again."""
     from atomml.workflows.electronic.functional_evaluation import evaluate_functional
 
-    found = [evaluate_functional(functional, file, basis=told.basis, grid=2) for file in files.values()]
-    errors = {what: one.rows for what, one in zip(SETS, found, strict=True)}
-    (told.folder / f"{title.replace(', ', '-').replace(' ', '-')}.json").write_text(json.dumps(errors))
+    known = told.folder / f"{title.replace(', ', '-').replace(' ', '-')}.json"
+    if known.exists():
+        return dict(json.loads(known.read_text()))
+    found = {}
+    for what, file in files.items():
+        one = evaluate_functional(functional, file, basis=told.basis, grid=2)
+        found[what] = {"mae": one.mae, "share": one.converged_share, "rows": one.rows}
+    known.write_text(json.dumps(found))
     return found
 
 
-def row(name: str, found: list[Any], minutes: float | None) -> str:
+def row(name: str, found: dict[str, Any], minutes: float | None) -> str:
     """A line of the table."""
-    cells = [f"{one.mae:.2f} ({one.converged_share:.0%})" for one in found]
+    cells = [f"{one['mae']:.2f} ({one['share']:.0%})" for one in found.values()]
     return f"| {name} | {' | '.join(cells)} | {'' if minutes is None else f'{minutes:.1f}'} |"
 
 
@@ -114,13 +119,11 @@ def draw(told: argparse.Namespace, functionals: dict[str, str]) -> None:
     figure, panels = plt.subplots(2, 2, figsize=(8, 6.2))
     for axes, name in zip(panels.flat, CURVES, strict=True):
         for label, title in functionals.items():
-            known = json.loads(
-                (told.folder / f"{title.replace(', ', '-').replace(' ', '-')}.json").read_text()
-            )
+            known = judged(title, "", {}, told)
             points = sorted(
                 (float(one["reaction"].split()[1]), one["reference_kcal_per_mol"], one["error_kcal_per_mol"])
                 for what in ("train", "held-out")
-                for one in known[what]
+                for one in known[what]["rows"]
                 if one["reaction"].startswith(f"{name} ")
             )
             distances = [point[0] for point in points]

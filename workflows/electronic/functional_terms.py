@@ -11,7 +11,6 @@ import numpy as np
 from torch import Tensor
 
 from atomml.electronic import functional_losses as losses
-from atomml.electronic.functional_gradients import energy_gradient
 from atomml.electronic.functional_losses import Loss
 from atomml.errors import OptionError
 from atomml.units import KCAL_PER_HARTREE
@@ -100,7 +99,7 @@ def _reaction(reaction: Reaction, fields: Fields) -> Loss | None:
     total = sum(c * float(found[name].e_tot) for name, c in reaction.species.items())
     error = KCAL_PER_HARTREE * (total - reaction.energy)
     pull = reaction.weight * max(-_STRONGEST, min(error, _STRONGEST)) * KCAL_PER_HARTREE
-    parts = [(c, energy_gradient(found[name])) for name, c in reaction.species.items()]
+    parts = [(c, fields.slopes(name)) for name, c in reaction.species.items()]
     slopes = [pull * sum(c * part[k] for c, part in parts) for k in range(len(parts[0][1]))]
     return Loss(error, slopes)  # type: ignore[arg-type]
 

@@ -39,6 +39,9 @@ class FunctionalTrainOptions(SelfConsistent):
     exact_exchange: float = option(0.0, "share of exact exchange", minimum=0.0, maximum=1.0)
     one_electron: bool = option(True, "correlation vanishes for one electron, whatever the weights")
     epochs: int = option(30, "passes over the reactions", minimum=1)
+    batch_size: int = option(
+        1, "reactions and other terms of one step; species they share converge once", minimum=1
+    )
     learning_rate: float = option(0.01, "largest step of Adam in a weight; falls to a hundredth", above=0.0)
     weight_decay: float = option(1e-4, "decoupled weight decay: towards the start", minimum=0.0)
     dipole_weight: float = option(
@@ -175,7 +178,7 @@ class _Training:
         return self._result()
 
     def _pass(self) -> float:
-        """One step for each term, in an order of this epoch; root mean square error of the reactions."""
+        """A step for each batch, in an order of this epoch; root mean square error of the reactions."""
         import math
 
         import numpy as np
@@ -187,15 +190,16 @@ class _Training:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         squares = []
-        for index in order:
-            term = self.terms[int(index)]
-            found = term(self.fields["train"])
-            if found is None:  # a species that does not converge: no slope
+        for start in range(0, len(order), self.options.batch_size):
+            chosen = [self.terms[int(index)] for index in order[start : start + self.options.batch_size]]
+            with self.fields["train"].held():
+                found = [(term, term(self.fields["train"])) for term in chosen]
+            known = [(term, loss) for term, loss in found if loss is not None]  # no slope without an SCF
+            squares += [loss.value**2 for term, loss in known if term.is_reaction]
+            if not known:
                 continue
-            if term.is_reaction:
-                squares.append(found.value**2)
-            for parameter, slope in zip(self.parameters, found.slopes, strict=True):
-                parameter.grad = slope
+            for k, parameter in enumerate(self.parameters):
+                parameter.grad = sum(loss.slopes[k] for _, loss in known) / len(known)
             torch.nn.utils.clip_grad_norm_(self.parameters, 100.0)
             self.optimiser.step()
         return float(np.sqrt(np.mean(squares))) if squares else float("nan")
