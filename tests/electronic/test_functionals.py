@@ -141,8 +141,8 @@ EXCITED = [("H2O", 0, 0), ("CH3", 1, 0), ("OH", 0, -1)]
     [
         *[(*one, f) for one, f in zip(EXCITED, ("b3lyp", "pbe", "r2scan"), strict=True)],
         *[
-            pytest.param(*one, ("b3lyp", "r2scan", "pbe")[k % 3], marks=pytest.mark.slow)
-            for k, one in enumerate(MORE)
+            pytest.param(*one, ("r2scan", "pbe", "b3lyp")[k % 3], marks=pytest.mark.slow)
+            for k, one in enumerate(one for one in MORE if one[0] != "C2H4")  # it takes long
         ],
     ],
 )

@@ -100,7 +100,8 @@ def train_functional(
 
     Args:
         reactions: A file of :func:`~atomml.electronic.reactions.read_reactions`.
-        valid: Another one to choose the best weights by; the training's own errors if None.
+        valid: Another one to choose the best weights by; the training's own errors if None. Where there are
+            losses beside reactions, their mean with their weights is added.
         out: The run folder; ``dft-train-STEM`` in the current folder if None.
         resume: Go on in the folder, to the bits of an unbroken run.
         overwrite: Replace what an earlier run left in the folder.
@@ -152,7 +153,9 @@ class _Training:
             self.parameters, lr=options.learning_rate, weight_decay=options.weight_decay
         )
         self.fields = {what: Fields(self.functional, one.species, options) for what, one in sets.items()}
-        self.terms: list[Term] = terms_of(sets["train"], options)
+        terms = {what: terms_of(one, options) for what, one in sets.items()}
+        self.terms: list[Term] = terms["train"]
+        self.others = {what: [one for one in every if not one.is_reaction] for what, every in terms.items()}
         self.epoch, self.best, self.best_epoch = 0, float("inf"), 0
         self.before: dict[str, float | None] = {}
         self.log: list[dict[str, Any]] = []
@@ -215,11 +218,19 @@ class _Training:
         row = {"epoch": self.epoch, "train_rms_kcal_per_mol": loss}
         row |= {f"{what}_mae_kcal_per_mol": value for what, value in means.items()}
         self.log.append(row | {f"{what}_failed": n for what, n in failed.items()})
-        chosen = means.get("valid", means["train"])
-        if chosen is not None and not any(failed.values()) and chosen < self.best:
-            self.best, self.best_epoch = chosen, self.epoch
+        score = self._score("valid" if "valid" in means else "train", means)
+        if score is not None and not any(failed.values()) and score < self.best:
+            self.best, self.best_epoch = score, self.epoch
             extra = {"options": as_config(self.options), "epoch": self.epoch}
             save_functional(self.functional, self.run.file("functional.safetensors"), extra)
+
+    def _score(self, what: str, means: Mapping[str, float | None]) -> float | None:
+        """What the best weights have least of: the mean error, and the mean of the other terms if any."""
+        mean = means[what]
+        losses = [term(self.fields[what]) for term in self.others[what]]
+        if mean is None or any(loss is None for loss in losses):
+            return None
+        return mean + sum(loss.value for loss in losses if loss is not None) / max(len(losses), 1)
 
     def _save(self) -> None:
         """The restart file: weights, optimiser, densities, log."""
