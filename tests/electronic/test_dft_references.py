@@ -18,6 +18,7 @@ from ase.build import molecule
 from ase.io import write
 
 from atomml.cli.main import main
+from atomml.data.dataset import open_dataset
 from atomml.data.label import LabelSettings, engine_of, label
 from atomml.electronic.dft_calculator import AtomMLDFT
 from atomml.electronic.mean_field import MeanFieldLevel, dipole_of
@@ -26,6 +27,7 @@ from atomml.electronic.scf_settings import ScfSettings
 from atomml.errors import FileFormatError, OptionError, StructureError
 from atomml.potentials.xc import closed_form
 from atomml.potentials.xc.files import load_functional
+from atomml.workflows.datasets.data_label import label_data
 from atomml.workflows.electronic.dft_energy import dft_energy, dft_optimize
 from atomml.workflows.electronic.dft_label import dft_label
 from atomml.workflows.electronic.functional_training import train_functional
@@ -107,6 +109,17 @@ def test_dipoles_are_the_slope_of_the_energy_in_a_field(method: str, spin: int) 
         energies.append(float(determinant + clusters.e_corr + triples))
     slope = (energies[0] - energies[1]) / 2e-4
     assert float((dm * z).sum()) == pytest.approx(slope, abs=2e-5)
+
+
+def test_a_store_keeps_densities_and_text_does_not(tmp_path: Path) -> None:
+    """``data label --density``: the matrix comes back from the store; an extended XYZ file is refused."""
+    how: dict[str, Any] = {"method": "ccsd/sto-3g", "density": True}
+    label_data([molecule("H2O")], to=tmp_path / "set.lmdb", **how)
+    entry = open_dataset(tmp_path / "set.lmdb", unlabelled=True)[0]
+    np.testing.assert_array_equal(entry.matrices["density"], density_of(molecule("H2O"), "ccsd/sto-3g"))
+    assert entry.method.endswith("density=unrelaxed")
+    with pytest.raises(OptionError, match=r"set\.lmdb"):
+        label_data([molecule("H2O")], to=tmp_path / "set.extxyz", **how)
 
 
 def test_labels_of_densities_are_learned_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
