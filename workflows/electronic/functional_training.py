@@ -202,7 +202,7 @@ class _Training:
             if not known:
                 continue
             for k, parameter in enumerate(self.parameters):
-                parameter.grad = sum(loss.slopes[k] for _, loss in known) / len(known)
+                parameter.grad = torch.stack([loss.slopes[k] for _, loss in known]).mean(dim=0)
             torch.nn.utils.clip_grad_norm_(self.parameters, 100.0)
             self.optimiser.step()
         return float(np.sqrt(np.mean(squares))) if squares else float("nan")
