@@ -69,6 +69,7 @@ def test_labels_go_from_the_command_line_to_training(
     assert "--to" in capsys.readouterr().err
     evaluate = ["dft", "evaluate", "r.yaml", "--functional", "pbe", "--basis", "sto-3g", "--grid", "0"]
     assert main([*evaluate, "--quiet"]) == 0
+    assert (tmp_path / "dft-evaluate-r" / "summary.json").exists()
 
 
 def density_of(atoms: Atoms, method: str) -> Any:
