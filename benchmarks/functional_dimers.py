@@ -5,7 +5,7 @@ strengths at 298 K (436.0 kJ/mol for H2), so 3/2 RT is taken off; the zero-point
 is added; every hydrogen atom's -0.5 Eh is in the number; multiplicities are 2S + 1. The curves: H2
 and H2+. Self-consistent throughout, closed shells restricted.
 
-    python benchmarks/functional_dimers.py --epochs 30 --seeds 3
+    python benchmarks/functional_dimers.py --epochs 30 --seeds 3 --options '{"start": "r2scan"}'
     python benchmarks/functional_dimers.py --picture docs/images/functional-curves.png --functionals pbe b3lyp
 """
 
@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import json
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +36,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, default=30)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--threads", type=int, default=1)
+    parser.add_argument("--options", type=json.loads, default={}, help="of the training, as JSON")
     parser.add_argument("--functionals", nargs="*", default=["pbe", "b3lyp", "r2scan"])
     parser.add_argument("--picture", type=Path)
     told = parser.parse_args()
@@ -55,7 +57,7 @@ def main() -> None:
         print(row(name, name, files, shared), flush=True)
     for seed in range(told.seeds):
         out = told.folder / f"seed{seed}"
-        how: dict[str, Any] = {"epochs": told.epochs, "seed": seed, **shared}
+        how: dict[str, Any] = {"epochs": told.epochs, "seed": seed, **shared, **told.options}
         trained = train_functional(files["train"], out=out, resume=out.exists(), **how)
         print(row(f"learned, seed {seed}", trained.functional, files, shared), flush=True)
 

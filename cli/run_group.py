@@ -106,6 +106,7 @@ def call_shown(title: str, found: argparse.Namespace, function: Any, **given: An
         or given.get("data")
         or given.get("train")
         or given.get("path")
+        or given.get("reactions")
         or given.get("structure")
     )
     first = str(read[0] if isinstance(read, list | tuple) else read)

@@ -56,7 +56,7 @@ class Entry:
         method: Exact level of theory with versions; "" if unknown.
         weight: Weight of the whole entry in a loss.
         matrices: Symmetric ``(n_orbitals, n_orbitals)`` float64 matrices in PySCF's order by name:
-            ``hamiltonian``, and priors (``minao-pbe``, ``minao``), Hartree.
+            ``hamiltonian``, and priors (``minao-pbe``, ``minao``), Hartree; ``density`` of both spins.
         head: Which of a model's heads it belongs to; "" for the one that answers.
     """
 

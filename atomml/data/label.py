@@ -66,6 +66,9 @@ class LabelSettings(ScfSettings):
         "Fock matrix on atomic densities that is kept beside it: by PBE, by the level itself, or none",
         choices=("minao-pbe", "minao", "none"),
     )
+    density: bool = option(
+        False, "keep the density matrix of both spins too (PySCF; orbitals not relaxed in mp2, ccsd, ccsd(t))"
+    )
     accuracy: float = option(0.1, "accuracy of gfn1 and gfn2; smaller is tighter", above=0, maximum=10)
     dtype: str = option("float32", "precision of a model", choices=("float32", "float64"))
     device: str = option("auto", "where a model runs: auto, cpu, cuda ...")
@@ -78,7 +81,7 @@ class Labelled:
     Attributes:
         labels: Energy in eV, forces in eV/Å, stress in eV/Å³ where there is one.
         method: The exact method with versions; names the solver if it was not the usual one.
-        matrices: Symmetric matrices over the orbitals by name, Hartree.
+        matrices: Symmetric matrices over the orbitals by name: Hartree, or electrons of a density.
     """
 
     labels: Labels
@@ -118,6 +121,24 @@ def engine_of(method: str, settings: LabelSettings | None = None) -> Engine:
     """
     settings = settings or LabelSettings()
     name = method.strip()
+    found = _orbital_free_engine(name, settings)
+    if found is not None:
+        if settings.density:
+            raise OptionError(f"{name!r:.80} has no density matrix: take PySCF's, such as ccsd/cc-pvdz.")
+        return found
+    functional, slash, basis = name.lower().partition("/")
+    if slash and functional and basis and "/" not in basis:
+        from atomml.data.label_correlated import CORRELATED, CorrelatedEngine
+        from atomml.data.label_pyscf import PyscfEngine
+
+        if functional in CORRELATED:
+            return CorrelatedEngine(functional, basis, settings)
+        return PyscfEngine(functional, basis, settings)
+    raise OptionError(f"There is no method {method!r}: write one of {', '.join(METHODS)}.")
+
+
+def _orbital_free_engine(name: str, settings: LabelSettings) -> Engine | None:
+    """All but PySCF's: tight binding, what comes from outside, force fields, models."""
     if name.lower() in ("gfn1", "gfn2"):
         from atomml.data.label_tblite import TbliteEngine
 
@@ -136,15 +157,7 @@ def engine_of(method: str, settings: LabelSettings | None = None) -> Engine:
         from atomml.data.label_potential import PotentialEngine
 
         return PotentialEngine(name, settings)
-    functional, slash, basis = name.lower().partition("/")
-    if slash and functional and basis and "/" not in basis:
-        from atomml.data.label_correlated import CORRELATED, CorrelatedEngine
-        from atomml.data.label_pyscf import PyscfEngine
-
-        if functional in CORRELATED:
-            return CorrelatedEngine(functional, basis, settings)
-        return PyscfEngine(functional, basis, settings)
-    raise OptionError(f"There is no method {method!r}: write one of {', '.join(METHODS)}.")
+    return None
 
 
 def label(atoms: Atoms, method: str, settings: LabelSettings | None = None) -> Labels:

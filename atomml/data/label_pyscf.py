@@ -18,6 +18,7 @@ from atomml.errors import LabelError, OptionError, StructureError
 
 if TYPE_CHECKING:
     from ase import Atoms
+    from numpy.typing import NDArray
 
     from atomml.data.label import LabelSettings
 
@@ -47,6 +48,8 @@ class PyscfEngine:
             raise OptionError(f"{name} has no Kohn-Sham matrix: take a functional, or hf.")
         self._level = MeanFieldLevel("hf" if self._is_mp2 else functional, basis, settings, name)
         self.method = self._level.method
+        if settings.density:
+            self.method += " density=unrelaxed" if self._is_mp2 else " density"
 
     def check(self, atoms: Atoms, where: str) -> None:
         """See :class:`atomml.data.label.Engine`.
@@ -74,13 +77,20 @@ class PyscfEngine:
 
         with quiet():
             field, method = self._level.converge(self._level.mean_field(atoms))
+            method += self.method.removeprefix(self._level.method)
             if self._settings.hamiltonian:
                 return self._with_matrices(field, method)
             final = self._correlated(field) if self._is_mp2 else field
             energy, forces = float(final.e_tot), forces_of(final)
+            matrices = {"density": self._density(final)} if self._settings.density else {}
         if not (np.isfinite(energy) and np.isfinite(forces).all()):
             raise LabelError(f"{self._level.name} gave a number that is not finite; there is no label.")
-        return Labelled(Labels(energy=energy * Hartree, forces=forces), method)
+        return Labelled(Labels(energy=energy * Hartree, forces=forces), method, matrices)
+
+    def _density(self, final: Any) -> NDArray[np.float64]:
+        """``(n, n)`` of both spins."""
+        found = np.asarray(final.make_rdm1(ao_repr=True) if self._is_mp2 else final.make_rdm1())
+        return found if found.ndim == 2 else found.sum(axis=0)
 
     def _with_matrices(self, field: Any, method: str) -> Labelled:
         """The Kohn-Sham matrix of the converged density, and that of the prior."""
@@ -92,6 +102,8 @@ class PyscfEngine:
         matrices = {"hamiltonian": 0.5 * (fock + fock.T)}
         if self._settings.prior != "none":
             matrices[self._settings.prior] = prior_matrix(field, self._settings.prior)
+        if self._settings.density:
+            matrices["density"] = self._density(field)
         return Labelled(Labels(energy=float(field.e_tot) * Hartree), method, matrices)
 
     def _correlated(self, field: Any) -> Any:

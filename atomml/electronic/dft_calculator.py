@@ -9,10 +9,12 @@ from typing import Any, ClassVar
 
 import numpy as np
 from ase import Atoms
-from ase.calculators.calculator import Calculator, all_changes
+from ase.calculators.calculator import all_changes
 from ase.units import Debye, Hartree
 from numpy.typing import NDArray
 
+from atomml.data.label_calculator import AttentiveCalculator
+from atomml.electronic.charge_spin import charge_and_spin
 from atomml.electronic.hamiltonian_model import HamiltonianModel
 from atomml.electronic.mean_field import MeanFieldLevel, dipole_of, forces_of, parse_level, quiet
 from atomml.electronic.orbital_levels import dm_from
@@ -30,10 +32,11 @@ Array = NDArray[np.float64]
 _HISTORY = 4
 
 
-class AtomMLDFT(Calculator):  # type: ignore[misc]
+class AtomMLDFT(AttentiveCalculator):
     """Energies (eV), forces (eV/Å) and dipoles (e Å) of molecules by PySCF.
 
-    Open shells are spin-unrestricted. Dispersion comes with the level of theory.
+    Open shells are spin-unrestricted. Dispersion comes with the level of theory. Charge and unpaired
+    electrons are those of ``atoms.info``: where they change, the answer is a new one.
 
     Args:
         level: A trained predictor (its file or the model), a level of theory, or its ``FUNCTIONAL/BASIS``.
@@ -77,7 +80,7 @@ class AtomMLDFT(Calculator):  # type: ignore[misc]
         self.runs: list[ScfRun] = []
         self.field: Any = None
         self._history: list[tuple[Array, Array]] = []
-        self._numbers: NDArray[np.int64] | None = None
+        self._checked: tuple[tuple[int, ...], int, int] | None = None
 
     def calculate(
         self,
@@ -87,11 +90,12 @@ class AtomMLDFT(Calculator):  # type: ignore[misc]
     ) -> None:
         """Converge the SCF, and differentiate if forces are asked for."""
         super().calculate(atoms, properties, system_changes)
-        if self._numbers is None or not np.array_equal(self._numbers, self.atoms.numbers):
+        molecule = (tuple(self.atoms.numbers), *charge_and_spin(self.atoms, "the molecule"))
+        if molecule != self._checked:
             self.level.check(self.atoms, "the molecule")
             if self.predictor is not None:
                 self.predictor.check(self.atoms, "the molecule")
-            self._numbers, self._history = self.atoms.numbers.copy(), []
+            self._checked, self._history = molecule, []
         with quiet():
             run = self._converged(self.level.mean_field(self.atoms))
             self.results = {"energy": run.energy * Hartree, "free_energy": run.energy * Hartree}

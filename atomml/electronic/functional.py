@@ -20,6 +20,7 @@ __all__ = [
     "GridFeatures",
     "GridFunctional",
     "Library",
+    "OwnKohnSham",
     "torch_numint",
     "use_functional",
 ]
@@ -262,6 +263,23 @@ def torch_numint(functional: DensityFunctional) -> Any:
     return TorchNumInt(functional)
 
 
+class OwnKohnSham:
+    """Above PySCF's class of a mean field that uses a functional of ours."""
+
+    __name_mixin__ = "Own"
+
+    def density_fit(self: Any, *arguments: Any, **named: Any) -> Any:
+        """PySCF's, which asks libxc about the name to choose an auxiliary basis: for J alone, or for K."""
+        known, libxc = self.xc, self._numint.libxc
+        self.xc = "hf" if libxc.is_hybrid_xc(known) else "pbe"
+        try:
+            fitted = super().density_fit(*arguments, **named)  # type: ignore[misc]
+        finally:
+            self.xc = known
+        fitted.xc = known
+        return fitted
+
+
 def use_functional(field: Any, functional: Functional) -> Any:
     """Make a Kohn-Sham mean field of PySCF use a functional; returns the mean field.
 
@@ -280,5 +298,7 @@ def use_functional(field: Any, functional: Functional) -> Any:
         return use_grid_functional(field, functional)
     if not isinstance(functional, DensityFunctional):
         raise OptionError(f"{functional.name} is neither a DensityFunctional nor a GridFunctional.")
+    from pyscf import lib
+
     field._numint = torch_numint(functional)
-    return field
+    return field if isinstance(field, OwnKohnSham) else lib.set_class(field, (OwnKohnSham, type(field)))

@@ -115,10 +115,29 @@ def _multipliers(v: Array, e: list[Array]) -> tuple[Array, list[Array]]:
     return once, twice
 
 
+def _exchange_parts(share: float, omega: float, long_range: float) -> list[tuple[float, float | None]]:
+    """Factors of exact exchange and their range separation, as PySCF's energies take them apart.
+
+    With density fitting it matters: short range is not what remains of the whole without long range.
+    """
+    if not omega:
+        return [(share, None)] if share else []
+    if not long_range:
+        return [(share, -omega)]
+    if not share:
+        return [(long_range, omega)]
+    return [(share, None), (long_range - share, omega)]
+
+
 def grid_gradients(field: Any) -> Any:
-    """PySCF's nuclear gradients of a mean field, with our exchange-correlation part."""
+    """PySCF's nuclear gradients of a mean field, with our exchange-correlation part; density fitting too."""
     from pyscf import lib
-    from pyscf.grad import rks, uks
+
+    fitted = getattr(field, "with_df", None) is not None
+    if fitted:
+        from pyscf.df.grad import rks, uks
+    else:
+        from pyscf.grad import rks, uks
 
     class GridGradients:
         """Coulomb and exact exchange by PySCF; the functional's part by :func:`functional_forces`."""
@@ -126,22 +145,27 @@ def grid_gradients(field: Any) -> Any:
         __name_mixin__ = "Grid"
 
         def get_veff(self, mol: Any = None, dm: Any = None) -> Any:
-            """PySCF's derivative matrix, tagged with what the functional adds to each atom."""
+            """PySCF's derivative matrix, tagged with what the functional adds to each atom.
+
+            With density fitting, also with what the auxiliary functions add that move with each atom.
+            """
             base = self.base  # type: ignore[attr-defined]
             mol = mol or self.mol  # type: ignore[attr-defined]
             dm = np.asarray(base.make_rdm1() if dm is None else dm)
-            functional = base._numint.functional
-            added = functional_forces(functional, mol, base.grids, dm)
+            added = functional_forces(base._numint.functional, mol, base.grids, dm)
             omega, long_range, share = base._numint.rsh_and_hybrid_coeff(base.xc)
-            vj = super().get_j(mol, dm)  # type: ignore[misc]
-            total = vj if dm.ndim == 2 else np.stack([vj.sum(axis=0)] * 2)
-            spins = 0.5 if dm.ndim == 2 else 1.0
-            if share:
-                total = total - spins * share * super().get_k(mol, dm)  # type: ignore[misc]
-            if omega:
-                k = super().get_k(mol, dm, omega=omega)  # type: ignore[misc]
-                total = total - spins * (long_range - share) * k
-            return lib.tag_array(total, exc1_grid=added)
+            closed = dm.ndim == 2
+            coulomb = super().get_j(mol, dm)  # type: ignore[misc]
+            total = np.array(coulomb) if closed else np.stack([np.asarray(coulomb).sum(axis=0)] * 2)
+            moved = coulomb.aux.sum(axis=(0, 1)) if fitted else None
+            for factor, separation in _exchange_parts(share, omega, long_range):
+                exchange = super().get_k(mol, dm, omega=separation)  # type: ignore[misc]
+                factor *= 0.5 if closed else 1.0
+                total -= factor * np.asarray(exchange)
+                if moved is not None:
+                    moved = moved - factor * np.einsum("ssax->ax", exchange.aux)
+            tags = {"exc1_grid": added} | ({} if moved is None else {"aux": moved})
+            return lib.tag_array(total, **tags)
 
     kind = uks.Gradients if np.ndim(field.mo_occ) == 2 else rks.Gradients
     found = lib.set_class(kind(field), (GridGradients, kind))

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from atomml.electronic.functional import GridFunctional, Library
+from atomml.electronic.functional import GridFunctional, Library, OwnKohnSham
 from atomml.electronic.grid_features import MoleculeGrid
 from atomml.errors import OptionError
 
@@ -138,7 +138,7 @@ def use_grid_functional(field: Any, functional: GridFunctional) -> Any:
             self.functional = functional
             self.libxc = Library(functional)
 
-    class GridKohnSham:
+    class GridKohnSham(OwnKohnSham):
         """A mean field whose nuclear gradient is that of a functional of the whole grid."""
 
         __name_mixin__ = "Grid"
@@ -148,6 +148,11 @@ def use_grid_functional(field: Any, functional: GridFunctional) -> Any:
             from atomml.electronic.grid_forces import grid_gradients
 
             return grid_gradients(self)
+
+        def density_fit(self, *arguments: Any, **named: Any) -> Any:
+            """PySCF's, whose own nuclear gradient would stand before ours."""
+            fitted = super().density_fit(*arguments, **named)
+            return use_grid_functional(fitted, functional)
 
     found = lib.set_class(field, (GridKohnSham, type(field)))
     found._numint = GridNumInt(functional)

@@ -86,8 +86,6 @@ class MeanFieldLevel:
             with quiet():
                 self._xc, self._dispersion = _checked_functional(self.functional, self.name)
                 has_nlc = self._xc != "hf" and _has_nlc(self.functional)
-        elif settings.density_fit:
-            _check_fitted(self.own)
         self._added = checked_dispersion(dispersion) if dispersion else ""
         if self._added and self._dispersion:
             raise OptionError(f"{self.name} has its dispersion already: leave {dispersion} out.")
@@ -294,14 +292,6 @@ def _has_nlc(functional: str) -> bool:
 
     xc, nlc, _ = parse_dft(functional)
     return nlc is not False and bool(libxc.is_nlc(xc))
-
-
-def _check_fitted(functional: Functional) -> None:
-    """Refuse density fitting where nuclear gradients would leave its part out."""
-    from atomml.electronic.functional import GridFunctional
-
-    if isinstance(functional, GridFunctional):
-        raise OptionError(f"{functional.name} is not offered with density fitting: leave --density-fit off.")
 
 
 def _check_basis_name(basis: str, method: str) -> None:

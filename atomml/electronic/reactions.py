@@ -69,12 +69,14 @@ class ReactionSet:
         reactions: Differences of their energies.
         dipoles: ``(3,)`` Debye by name of species.
         densities: ``(n, n)`` density matrices of both spins by name of species, in the basis of a training.
+        density_basis: Their basis set; "" if the file says none.
     """
 
     species: Mapping[str, Species]
     reactions: Sequence[Reaction]
     dipoles: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
     densities: Mapping[str, NDArray[np.float64]] = field(default_factory=dict)
+    density_basis: str = ""
 
 
 def read_reactions(path: str | Path) -> ReactionSet:
@@ -85,7 +87,8 @@ def read_reactions(path: str | Path) -> ReactionSet:
     ``weight`` and ``zero_point``, which is taken off. ``unit`` says what energies are in, without default.
     ``bound: D0`` says that they are of molecules that vibrate: each then needs its ``zero_point``.
     ``dipoles`` maps species to three numbers in Debye, and ``density_file`` names a file of
-    :func:`atomml.checkpoint.save_state` with density matrices by name of species.
+    :func:`atomml.checkpoint.save_state` with density matrices by name of species, ``density_basis`` their
+    basis set.
 
     Raises:
         FileFormatError: Names the entry and what is wrong with it.
@@ -111,7 +114,13 @@ def read_reactions(path: str | Path) -> ReactionSet:
         raise FileFormatError(f"{path} holds no reaction: add one.")
     for reaction in reactions:
         _refuse_wrong_unit(reaction, species, file)
-    return ReactionSet(species, reactions, _dipoles(tree, species, file), _densities(tree, species, file))
+    return ReactionSet(
+        species,
+        reactions,
+        _dipoles(tree, species, file),
+        _densities(tree, species, file),
+        str(tree.get("density_basis") or "").lower(),
+    )
 
 
 def _refuse_wrong_unit(reaction: Reaction, species: Mapping[str, Species], file: Path) -> None:
@@ -136,6 +145,8 @@ def _dipoles(
     tree: Mapping[str, Any], species: Mapping[str, Species], file: Path
 ) -> dict[str, NDArray[np.float64]]:
     found = {}
+    if str(tree.get("dipole_unit", "Debye")) != "Debye":
+        raise FileFormatError(f"{file} says dipole_unit: {tree['dipole_unit']}: give dipoles in Debye.")
     for name, moment in dict(tree.get("dipoles") or {}).items():
         try:
             found[str(name)] = np.array([float(x) for x in moment]).reshape(3)

@@ -11,7 +11,7 @@ from atomml.potentials.xc.density import SpinDensities
 from atomml.potentials.xc.gradient import reduced_square, spin_scaled, uniform_exchange
 from atomml.potentials.xc.local import pw92, pw92_slope
 
-__all__ = ["r2scan_correlation", "r2scan_exchange"]
+__all__ = ["r2scan_correlation", "r2scan_enhancement", "r2scan_exchange"]
 
 _ETA, _DP = 0.001, 0.361
 _GAMMA = (1 - math.log(2)) / math.pi**2
@@ -42,23 +42,22 @@ def _switch(alpha: Tensor, constants: tuple[float, float, float], series: tuple[
 
 def r2scan_exchange(d: SpinDensities) -> Tensor:
     """Exchange, Hartree/bohr³."""
+    return spin_scaled(d, lambda n, square, tau: uniform_exchange(n) * r2scan_enhancement(n, square, tau))
+
+
+def r2scan_enhancement(n: Tensor, square: Tensor, tau: Tensor) -> Tensor:
+    """Exchange of a gas without polarisation over that of the uniform gas."""
     h0, k1, mu, a1 = 1.174, 0.065, 10 / 81, 4.9479
     c_eta = 20 / 27 + _ETA * 5 / 3
     c2 = -sum(i * c for i, c in enumerate(_X_SERIES)) * (1 - h0)
-
-    def enhanced(n: Tensor, square: Tensor, tau: Tensor) -> Tensor:
-        """Of a gas without polarisation."""
-        p = reduced_square(n, square)
-        weizsaecker = square / (8 * n)
-        uniform = 0.3 * (3 * math.pi**2) ** (2 / 3) * n ** (5 / 3)
-        alpha = (tau - weizsaecker) / (uniform + _ETA * weizsaecker)
-        x = (c_eta * c2 * torch.exp(-(p**2) / _DP**4) + mu) * p
-        h1 = 1 + k1 - k1 / (1 + x / k1)
-        root = torch.sqrt(torch.sqrt(p))
-        factor = (h1 + _switch(alpha, _X, _X_SERIES) * (h0 - h1)) * -torch.expm1(-a1 / root)
-        return uniform_exchange(n) * factor
-
-    return spin_scaled(d, enhanced)
+    p = reduced_square(n, square)
+    weizsaecker = square / (8 * n)
+    uniform = 0.3 * (3 * math.pi**2) ** (2 / 3) * n ** (5 / 3)
+    alpha = (tau - weizsaecker) / (uniform + _ETA * weizsaecker)
+    x = (c_eta * c2 * torch.exp(-(p**2) / _DP**4) + mu) * p
+    h1 = 1 + k1 - k1 / (1 + x / k1)
+    root = torch.sqrt(torch.sqrt(p))
+    return (h1 + _switch(alpha, _X, _X_SERIES) * (h0 - h1)) * -torch.expm1(-a1 / root)
 
 
 def r2scan_correlation(d: SpinDensities) -> Tensor:

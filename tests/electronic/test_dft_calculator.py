@@ -87,3 +87,21 @@ def test_what_cannot_be_is_refused(trained: Path) -> None:
     crystal.calc = AtomMLDFT("pbe/sto-3g")
     with pytest.raises(StructureError, match="periodic"):
         crystal.get_potential_energy()
+
+
+def test_another_charge_or_spin_is_another_molecule() -> None:
+    """ASE compares positions and elements alone: the cation's energy is not the molecule's."""
+    atoms = molecule("OH")
+    atoms.info = {"charge": -1, "spin": 0}
+    atoms.calc = AtomMLDFT("hf/sto-3g")
+    anion = atoms.get_potential_energy()
+    assert atoms.get_potential_energy() == anion
+    assert len(atoms.calc.runs) == 1
+    for charge, spin in ((1, 2), (1, 0), (0, 1)):
+        atoms.info = {"charge": charge, "spin": spin}
+        alone = atoms.copy()
+        alone.calc = AtomMLDFT("hf/sto-3g")
+        assert atoms.get_potential_energy() == pytest.approx(alone.get_potential_energy(), abs=1e-7)
+    atoms.info["spin"] = 2
+    with pytest.raises(StructureError, match="unpaired"):
+        atoms.get_potential_energy()

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from ase.build import molecule
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
@@ -16,6 +17,7 @@ from atomml.electronic.grid_features import MoleculeGrid
 from atomml.electronic.mean_field import MeanFieldLevel, forces_of
 from atomml.electronic.scf_settings import ScfSettings
 from atomml.errors import OptionError
+from atomml.potentials.xc import CLOSED_FORMS, Mixture, closed_form
 from atomml.potentials.xc.density import SpinDensities
 from atomml.potentials.xc.gradient import pbe_correlation, pbe_exchange
 from atomml.potentials.xc.local_hybrid import Lh07tSVWN, spins_of
@@ -145,10 +147,82 @@ def test_gradients_in_the_weights_hold_for_local_exact_exchange(spin: int) -> No
         assert float(dipole[k]) == pytest.approx(slopes[1], abs=2e-7)
 
 
-def test_what_cannot_be_is_refused() -> None:
+class OnTheGrid(GridFunctional):
+    """A closed form as a functional of the whole grid, with its share of exact exchange."""
+
+    kind, name = "GGA", "on the grid"
+
+    def __init__(self, form: Mixture, omega: float = 0.0, long_range: float = 0.0) -> None:
+        super().__init__()
+        self.form, self.exact_exchange, self.omega, self.long_range = (
+            form,
+            form.exact_exchange,
+            omega,
+            long_range,
+        )
+
+    def energy(self, features: GridFeatures) -> Tensor:
+        """Hartree."""
+        return self.form.energy(features)
+
+
+@pytest.mark.parametrize(("functional", "spin"), [("pbe", 0), ("b3lyp", 0), ("b3lyp", 1)])
+def test_density_fitting_is_that_of_libxc(functional: str, spin: int) -> None:
+    """Energy and forces with the same auxiliary basis, chosen by whether there is exact exchange; to 1e-9."""
+    from pyscf import dft, gto
+
+    mol = gto.M(atom=HYDROXYL if spin else WATER, basis="def2-svp", spin=spin, verbose=0)
+    kind = dft.UKS if spin else dft.RKS
+    form = closed_form(functional)
+    made = [kind(mol, xc=CLOSED_FORMS[functional][2])]
+    made += [use_functional(kind(mol), own) for own in (form, OnTheGrid(form))]
+    found = []
+    for field in made:
+        field.grids.level, field.conv_tol, field.conv_tol_grad = 0, 1e-12, 1e-8
+        fitted = field.density_fit()
+        energy = fitted.kernel()
+        gradient = fitted.nuc_grad_method()
+        gradient.grid_response = True
+        found.append((energy, gradient.kernel()))
+    for energy, gradient in found[1:]:
+        assert energy == pytest.approx(found[0][0], abs=1e-10)
+        np.testing.assert_allclose(gradient, found[0][1], atol=1e-9)
+
+
+@pytest.mark.parametrize("ranges", [(0.0, 0.0), (0.3, 0.0), (0.3, 0.5)])
+def test_forces_hold_with_density_fitting(ranges: tuple[float, float]) -> None:
+    """As slopes of the fitted energy, with exact exchange everywhere, at short range, and of both shares."""
+    from pyscf import dft, gto
+
+    mol = gto.M(atom=HYDROXYL, basis="sto-3g", spin=1, verbose=0)
+    places = mol.atom_coords()
+
+    def fitted(shift: float) -> Any:
+        """A converged mean field with one atom moved."""
+        moved = mol.set_geom_(places + np.array([[0, 0, 0], [0, 0, shift]]), unit="Bohr", inplace=False)
+        field = use_functional(dft.UKS(moved), OnTheGrid(closed_form("pbe0"), *ranges))
+        field.grids.level, field.conv_tol, field.conv_tol_grad = 0, 1e-13, 1e-9
+        field = field.density_fit()
+        field.kernel()
+        return field
+
+    energies = [fitted(shift).e_tot for shift in (1e-3, -1e-3)]
+    gradient = fitted(0.0).nuc_grad_method().kernel()
+    assert gradient[1, 2] == pytest.approx((energies[0] - energies[1]) / 2e-3, abs=1e-6)
+
+
+def test_local_hybrids_take_fitted_integrals() -> None:
+    """Through the level of theory, whose name of the functional libxc does not know."""
     settings = ScfSettings(grid=0, density_fit=True)
-    with pytest.raises(OptionError, match="density fitting"):
-        MeanFieldLevel(Lh07tSVWN(), "sto-3g", settings)
+    level = MeanFieldLevel(Lh07tSVWN(), "sto-3g", settings)
+    field, method = level.converge(level.mean_field(molecule("H2O")))
+    assert "density_fit" in method
+    exact = MeanFieldLevel(Lh07tSVWN(), "sto-3g", ScfSettings(grid=0))
+    assert 0 < abs(field.e_tot - exact.converge(exact.mean_field(molecule("H2O")))[0].e_tot) < 1e-3
+    np.testing.assert_allclose(forces_of(field).sum(axis=0), 0, atol=1e-6)
+
+
+def test_what_cannot_be_is_refused() -> None:
     field = converged(Lh07tSVWN(), "He 0 0 0", 0)
     assert np.abs(forces_of(field)).max() < 1e-10
     with pytest.raises(OptionError, match=r"dft\.UKS"):

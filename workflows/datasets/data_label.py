@@ -92,6 +92,8 @@ def label_data(
     chosen = build_options(DataLabelOptions, (as_config(options) if options else {}) | overrides)
     plan = plan_labels(structures, chosen)
     target = _target(to, plan.shard, resume or overwrite)
+    if target is not None and target.suffix != ".lmdb" and (chosen.density or chosen.hamiltonian):
+        raise OptionError(f"{to} has no room for matrices: name a store, such as set.lmdb.")
     with open_with_options(
         out,
         "data label",

@@ -1,9 +1,9 @@
-"""Reference energies of molecules and their free atoms for ``dft train``: ``atomml dft label``."""
+"""References of molecules and their free atoms for ``dft train``: ``atomml dft label``."""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,7 +16,9 @@ from atomml.result import Result
 from atomml.workflows.run_record import finish_run, open_with_options
 
 if TYPE_CHECKING:
+    import numpy as np
     from ase import Atoms
+    from numpy.typing import NDArray
 
     from atomml.data.entry import Entry
 
@@ -30,6 +32,9 @@ class DFTLabelOptions:
     method: str = option("ccsd(t)/cc-pvdz", "any method of data label: ccsd(t)/BASIS, fci/BASIS ...")
     charge: int | None = option(None, "total charge of every molecule; else as its file says", unit="e")
     spin: int | None = option(None, "unpaired electrons of every molecule; else as its file says", minimum=0)
+    density: bool = option(
+        False, "density matrices and dipoles of the molecules too; orbitals not relaxed in mp2, ccsd, ccsd(t)"
+    )
     workers: int = option(1, "processes", minimum=1)
 
 
@@ -42,6 +47,7 @@ class DFTLabelResult(Result):
         n_molecules: Molecules with a reaction in the file.
         n_failed: Molecules that have none: they, or a free atom of theirs, did not converge.
         output: The file for ``dft train``.
+        density_file: The file of density matrices, where they were wanted.
         rows: A row for each molecule.
     """
 
@@ -49,6 +55,7 @@ class DFTLabelResult(Result):
     n_molecules: int = 0
     n_failed: int = 0
     output: str = ""
+    density_file: str | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -73,6 +80,10 @@ def dft_label(
 ) -> DFTLabelResult:
     """Label molecules and their free atoms, and write the energies of atomisation for ``dft train``.
 
+    With ``density``, dipole moments (Debye, about the origin) of the molecules stand in the file too, and
+    their density matrices (both spins, PySCF's orbitals of the method's basis) beside it, in
+    ``STEM.density.safetensors``. Those of free atoms do not: a shell that is partly filled has many.
+
     Args:
         structures: Files, ``FILE@INDEX``, ``ase.Atoms``, SMILES, or several of these.
         to: The YAML file to write: energies in Hartree, without vibrations.
@@ -85,7 +96,7 @@ def dft_label(
         InputError: A molecule or option that is wrong, or a file that is there.
         RunFailedError: Nothing could be labelled.
     """
-    from atomml.data.label import engine_of
+    from atomml.data.label import LabelSettings, engine_of
     from atomml.workflows.datasets.data_label import label_data
     from atomml.workflows.inputs import all_structures, with_charge
 
@@ -101,7 +112,7 @@ def dft_label(
     names = _names(molecules)
     for one in given:
         one.atoms.info = {key: int(one.atoms.info.get(key) or 0) for key in ("charge", "spin")}
-    engine = engine_of(settings.method)
+    engine = engine_of(settings.method, LabelSettings(density=settings.density))
     for one in given:
         engine.check(one.atoms, one.label)
     facts: dict[str, Any] = {"structures": [one.label for one in given], "to": str(to)}
@@ -109,14 +120,16 @@ def dft_label(
         everything = [free_atom(symbol) for symbol in symbols] + molecules
         labels = run.file("labels") if run.kept else None
         again = labels is not None and labels.exists()
-        how: dict[str, Any] = {"method": settings.method, "workers": settings.workers}
+        how = {name: getattr(settings, name) for name in ("method", "density", "workers")}
         found = label_data(everything, out=labels, resume=again, **how)
         energies = _energies(everything, found.entries)
+        densities = _densities(dict(zip(names, molecules, strict=True)), found.entries)
         atoms = dict(zip(symbols, energies, strict=False))
         result = DFTLabelResult(method=found.method, output=str(target))
         result.folder = run.path if run.kept else None
         result.rows = _rows(names, molecules, energies[len(symbols) :], atoms)
-        write_atomic(target, _document(result, names, molecules, symbols))
+        more = _write_densities(result, target, names, molecules, densities) if settings.density else {}
+        write_atomic(target, _document(result, names, molecules, symbols, more))
         for row in result.rows:
             if row["binding_Eh"] is None:
                 run.warn(f"{row['molecule']}: it or an atom of it has no energy; it stands in no reaction.")
@@ -148,6 +161,41 @@ def _energies(everything: Sequence[Atoms], entries: Sequence[Entry]) -> list[flo
     return [None if energy is None else float(energy) / Hartree for energy in found]
 
 
+def _densities(molecules: Mapping[str, Atoms], entries: Sequence[Entry]) -> dict[str, NDArray[np.float64]]:
+    """Density matrices by name of those that have one."""
+    from atomml.data.label import structure_digest
+
+    known = {structure_digest(entry.atoms): entry.matrices.get("density") for entry in entries}
+    found = {name: known.get(structure_digest(atoms)) for name, atoms in molecules.items()}
+    return {name: matrix for name, matrix in found.items() if matrix is not None}
+
+
+def _write_densities(
+    result: DFTLabelResult,
+    target: Path,
+    names: Sequence[str],
+    molecules: Sequence[Atoms],
+    densities: Mapping[str, NDArray[np.float64]],
+) -> dict[str, Any]:
+    """Write the matrices beside the file; what it says of them, and the dipoles."""
+    from pyscf.scf.hf import dip_moment
+
+    from atomml.checkpoint import save_state
+    from atomml.electronic.mean_field import MeanFieldLevel, parse_level
+    from atomml.electronic.scf_settings import ScfSettings
+
+    _, basis = parse_level(result.method.split()[0])
+    level, dipoles = MeanFieldLevel("hf", basis, ScfSettings()), {}
+    for name, atoms in zip(names, molecules, strict=True):
+        if name in densities:
+            moment = dip_moment(level.molecule(atoms), densities[name], unit="Debye", verbose=0)
+            dipoles[name] = [float(x) for x in moment]
+    file = target.with_name(f"{target.stem}.density.safetensors")
+    save_state(file, dict(densities), {"method": result.method, "basis": basis})
+    result.density_file = str(file)
+    return {"density_file": file.name, "density_basis": basis, "dipole_unit": "Debye", "dipoles": dipoles}
+
+
 def _rows(
     names: Sequence[str], molecules: Sequence[Atoms], energies: Sequence[float | None], atoms: dict[str, Any]
 ) -> list[dict[str, Any]]:
@@ -161,9 +209,13 @@ def _rows(
 
 
 def _document(
-    result: DFTLabelResult, names: Sequence[str], molecules: Sequence[Atoms], symbols: Sequence[str]
+    result: DFTLabelResult,
+    names: Sequence[str],
+    molecules: Sequence[Atoms],
+    symbols: Sequence[str],
+    more: Mapping[str, Any],
 ) -> str:
-    """The YAML file; counts what stands in it."""
+    """The YAML file, with what else is known of the molecules; counts what stands in it."""
     import yaml
 
     every = [(f"{symbol} atom", free_atom(symbol)) for symbol in symbols]
@@ -180,7 +232,7 @@ def _document(
     if not reactions:
         raise RunFailedError("No molecule has an energy beside those of its atoms: see the warnings.")
     tree = {"unit": "Eh", "bound": "De", "method": result.method, "species": species, "reactions": reactions}
-    return yaml.safe_dump(tree, sort_keys=False, allow_unicode=True)
+    return yaml.safe_dump(tree | dict(more), sort_keys=False, allow_unicode=True)
 
 
 def _species(atoms: Atoms) -> dict[str, Any]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -12,6 +13,7 @@ from atomml.units import KCAL_PER_HARTREE
 
 if TYPE_CHECKING:
     import numpy as np
+    from torch import Tensor
 
     from atomml.electronic.functional import Functional
     from atomml.electronic.reactions import Reaction, Species
@@ -27,7 +29,9 @@ class SelfConsistent(ScfSettings):
 
 
 class Fields:
-    """Converges species by a functional, each from its last density; nothing but those is remembered.
+    """Converges species by a functional, each from its last density.
+
+    Nothing but the densities is remembered, and within :meth:`held` what has converged.
 
     Args:
         functional: The functional.
@@ -44,9 +48,46 @@ class Fields:
         self.species, self.options = species, options
         self.densities: dict[str, np.ndarray[Any, Any]] = {}
         self.failed: set[str] = set()
+        self._held: dict[str, Any | None] | None = None
+        self._slopes: dict[str, list[Tensor]] = {}
+
+    @contextmanager
+    def held(self) -> Iterator[None]:
+        """A time in which the functional does not change: no species converges twice."""
+        self._held = {}
+        try:
+            yield
+        finally:
+            self._held, self._slopes = None, {}
+
+    def slopes(self, name: str) -> list[Tensor]:
+        """Gradient of a converged species' energy in the weights, Hartree.
+
+        Raises:
+            RunFailedError: Its SCF does not converge.
+        """
+        from atomml.electronic.functional_gradients import energy_gradient
+        from atomml.errors import RunFailedError
+
+        if name in self._slopes:
+            return self._slopes[name]
+        field = self(name)
+        if field is None:
+            raise RunFailedError(f"The SCF of {name} does not converge: it has no slope.")
+        found = energy_gradient(field)
+        if self._held is not None:
+            self._slopes[name] = found
+        return found
 
     def __call__(self, name: str) -> Any | None:
         """The converged field of a species; None where the SCF does not converge."""
+        if self._held is None:
+            return self._converged(name)
+        if name not in self._held:
+            self._held[name] = self._converged(name)
+        return self._held[name]
+
+    def _converged(self, name: str) -> Any | None:
         import numpy as np
 
         from atomml.electronic.mean_field import quiet

@@ -11,8 +11,8 @@ import numpy as np
 from torch import Tensor
 
 from atomml.electronic import functional_losses as losses
-from atomml.electronic.functional_gradients import energy_gradient
 from atomml.electronic.functional_losses import Loss
+from atomml.errors import OptionError
 from atomml.units import KCAL_PER_HARTREE
 from atomml.workflows.electronic.functional_fields import Fields
 
@@ -52,6 +52,7 @@ def terms_of(given: ReactionSet, options: FunctionalTrainOptions) -> list[Term]:
             for name, moment in given.dipoles.items()
         ]
     if options.density_weight:
+        _check_densities(given, options.basis)
         found += [
             Term(partial(_density, name, dm, options.density_weight)) for name, dm in given.densities.items()
         ]
@@ -63,6 +64,33 @@ def terms_of(given: ReactionSet, options: FunctionalTrainOptions) -> list[Term]:
     return found
 
 
+def _check_densities(given: ReactionSet, basis: str) -> None:
+    """Refuse density matrices that are not over the orbitals of the training.
+
+    Raises:
+        OptionError: Names the basis set, or the species.
+    """
+    from atomml.electronic.mean_field import MeanFieldLevel
+    from atomml.electronic.scf_settings import ScfSettings
+
+    if given.density_basis and given.density_basis != basis.lower():
+        raise OptionError(
+            f"The density matrices are in {given.density_basis} and the training in {basis}: pass --basis "
+            f"{given.density_basis}, or --density-weight 0."
+        )
+    level = MeanFieldLevel("hf", basis.lower(), ScfSettings())
+    for name, dm in given.densities.items():
+        species = given.species[name]
+        molecule = level.molecule(species.atoms)
+        n, shape = molecule.nao, np.shape(dm)
+        overlap = molecule.intor_symmetric("int1e_ovlp")
+        if shape != (n, n) or abs(float((dm * overlap).sum()) - species.n_electrons) > 1e-3:
+            raise OptionError(
+                f"The density matrix of {name} is not of its {species.n_electrons} electrons in the {n} "
+                f"orbitals of {basis}: make it anew with dft label --density."
+            )
+
+
 def _reaction(reaction: Reaction, fields: Fields) -> Loss | None:
     """Error of a reaction energy in kcal/mol, and the slope of its Huber loss."""
     found: dict[str, Any] = {name: fields(name) for name in reaction.species}
@@ -71,7 +99,7 @@ def _reaction(reaction: Reaction, fields: Fields) -> Loss | None:
     total = sum(c * float(found[name].e_tot) for name, c in reaction.species.items())
     error = KCAL_PER_HARTREE * (total - reaction.energy)
     pull = reaction.weight * max(-_STRONGEST, min(error, _STRONGEST)) * KCAL_PER_HARTREE
-    parts = [(c, energy_gradient(found[name])) for name, c in reaction.species.items()]
+    parts = [(c, fields.slopes(name)) for name, c in reaction.species.items()]
     slopes = [pull * sum(c * part[k] for c, part in parts) for k in range(len(parts[0][1]))]
     return Loss(error, slopes)  # type: ignore[arg-type]
 

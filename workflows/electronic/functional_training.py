@@ -34,12 +34,16 @@ _RESTART = "restart.safetensors"
 class FunctionalTrainOptions(SelfConsistent):
     """Options of ``dft train``."""
 
+    start: str = option("pbe", "what the functional is before it learns", choices=("pbe", "r2scan"))
     widths: tuple[int, ...] = option((16, 16), "hidden layers of the networks")
     exact_exchange: float = option(0.0, "share of exact exchange", minimum=0.0, maximum=1.0)
     one_electron: bool = option(True, "correlation vanishes for one electron, whatever the weights")
     epochs: int = option(30, "passes over the reactions", minimum=1)
+    batch_size: int = option(
+        1, "reactions and other terms of one step; species they share converge once", minimum=1
+    )
     learning_rate: float = option(0.01, "largest step of Adam in a weight; falls to a hundredth", above=0.0)
-    weight_decay: float = option(1e-4, "decoupled weight decay: towards PBE", minimum=0.0)
+    weight_decay: float = option(1e-4, "decoupled weight decay: towards the start", minimum=0.0)
     dipole_weight: float = option(
         1.0, "weight of a squared Debye of a dipole, beside a squared kcal/mol", minimum=0.0
     )
@@ -65,7 +69,7 @@ class FunctionalTrainResult(Result):
     Attributes:
         functional: The file of the best weights.
         train_mae, valid_mae: Mean absolute errors at the end, of the best weights.
-        train_before, valid_before: Of PBE, which training starts from.
+        train_before, valid_before: Of the functional that training starts from.
         converged_share: Of all species, those whose SCF converges with the best weights.
         best_epoch: When they were.
         n_weights: Numbers that were learned.
@@ -96,7 +100,8 @@ def train_functional(
 
     Args:
         reactions: A file of :func:`~atomml.electronic.reactions.read_reactions`.
-        valid: Another one to choose the best weights by; the training's own errors if None.
+        valid: Another one to choose the best weights by; the training's own errors if None. Where there are
+            losses beside reactions, their mean with their weights is added.
         out: The run folder; ``dft-train-STEM`` in the current folder if None.
         resume: Go on in the folder, to the bits of an unbroken run.
         overwrite: Replace what an earlier run left in the folder.
@@ -140,7 +145,7 @@ class _Training:
         from atomml.registry import seeded_generator
 
         self.run, self.options, self.sets = run, options, sets
-        config = LearnedConfig(options.widths, options.exact_exchange, options.one_electron)
+        config = LearnedConfig(options.widths, options.exact_exchange, options.one_electron, options.start)
         with seeded_generator(options.seed):
             self.functional: LearnedFunctional = LearnedFunctional(config)
         self.parameters = list(self.functional.parameters())
@@ -148,7 +153,9 @@ class _Training:
             self.parameters, lr=options.learning_rate, weight_decay=options.weight_decay
         )
         self.fields = {what: Fields(self.functional, one.species, options) for what, one in sets.items()}
-        self.terms: list[Term] = terms_of(sets["train"], options)
+        terms = {what: terms_of(one, options) for what, one in sets.items()}
+        self.terms: list[Term] = terms["train"]
+        self.others = {what: [one for one in every if not one.is_reaction] for what, every in terms.items()}
         self.epoch, self.best, self.best_epoch = 0, float("inf"), 0
         self.before: dict[str, float | None] = {}
         self.log: list[dict[str, Any]] = []
@@ -174,7 +181,7 @@ class _Training:
         return self._result()
 
     def _pass(self) -> float:
-        """One step for each term, in an order of this epoch; root mean square error of the reactions."""
+        """A step for each batch, in an order of this epoch; root mean square error of the reactions."""
         import math
 
         import numpy as np
@@ -186,15 +193,16 @@ class _Training:
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         squares = []
-        for index in order:
-            term = self.terms[int(index)]
-            found = term(self.fields["train"])
-            if found is None:  # a species that does not converge: no slope
+        for start in range(0, len(order), self.options.batch_size):
+            chosen = [self.terms[int(index)] for index in order[start : start + self.options.batch_size]]
+            with self.fields["train"].held():
+                found = [(term, term(self.fields["train"])) for term in chosen]
+            known = [(term, loss) for term, loss in found if loss is not None]  # no slope without an SCF
+            squares += [loss.value**2 for term, loss in known if term.is_reaction]
+            if not known:
                 continue
-            if term.is_reaction:
-                squares.append(found.value**2)
-            for parameter, slope in zip(self.parameters, found.slopes, strict=True):
-                parameter.grad = slope
+            for k, parameter in enumerate(self.parameters):
+                parameter.grad = torch.stack([loss.slopes[k] for _, loss in known]).mean(dim=0)
             torch.nn.utils.clip_grad_norm_(self.parameters, 100.0)
             self.optimiser.step()
         return float(np.sqrt(np.mean(squares))) if squares else float("nan")
@@ -210,11 +218,19 @@ class _Training:
         row = {"epoch": self.epoch, "train_rms_kcal_per_mol": loss}
         row |= {f"{what}_mae_kcal_per_mol": value for what, value in means.items()}
         self.log.append(row | {f"{what}_failed": n for what, n in failed.items()})
-        chosen = means.get("valid", means["train"])
-        if chosen is not None and not any(failed.values()) and chosen < self.best:
-            self.best, self.best_epoch = chosen, self.epoch
+        score = self._score("valid" if "valid" in means else "train", means)
+        if score is not None and not any(failed.values()) and score < self.best:
+            self.best, self.best_epoch = score, self.epoch
             extra = {"options": as_config(self.options), "epoch": self.epoch}
             save_functional(self.functional, self.run.file("functional.safetensors"), extra)
+
+    def _score(self, what: str, means: Mapping[str, float | None]) -> float | None:
+        """What the best weights have least of: the mean error, and the mean of the other terms if any."""
+        mean = means[what]
+        losses = [term(self.fields[what]) for term in self.others[what]]
+        if mean is None or any(loss is None for loss in losses):
+            return None
+        return mean + sum(loss.value for loss in losses if loss is not None) / max(len(losses), 1)
 
     def _save(self) -> None:
         """The restart file: weights, optimiser, densities, log."""
