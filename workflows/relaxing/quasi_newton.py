@@ -43,8 +43,8 @@ class Movable(Protocol):
 class QuasiNewton:
     """BFGS with the inverse Hessian (Nocedal and Wright, Numerical Optimization, 2nd ed., eq. 6.17).
 
-    A step that raises the energy while the gradient grows too halves the longest step and forgets all but the
-    guess; one that lowers it lets the steps grow again.
+    A step that raises the energy while the gradient grows too halves the longest step, and what it has taught
+    of the curvature is what the next one needs; one that lowers it lets the steps grow again.
 
     Args:
         target: What is optimised.
@@ -55,7 +55,6 @@ class QuasiNewton:
     def __init__(self, target: Movable, guess: Callable[[], Array], maxstep: float = 0.2) -> None:
         self.target, self.guess, self.maxstep = target, guess, maxstep
         self._longest = maxstep
-        self._start: Array | None = None
         self._inverse: Array | None = None
         self._last: tuple[Array, Array, float] | None = None
 
@@ -63,12 +62,12 @@ class QuasiNewton:
         """Move once, by the gradient that the target has now."""
         x, gradient, value = self.target.get_x(), self.target.get_gradient(), self.target.get_value()
         if self._inverse is None:
-            self._start = self._inverse = _inverted(self.guess(), _SOFTEST)
+            self._inverse = _inverted(self.guess(), _SOFTEST)
         if self._last is not None:
             self._learn(x - self._last[0], gradient - self._last[1])
             grown = np.abs(gradient).max() > np.abs(self._last[1]).max()
             if value > self._last[2] and grown:
-                self._longest, self._inverse = 0.5 * self._longest, self._start
+                self._longest *= 0.5
             else:
                 self._longest = min(self.maxstep, 1.5 * self._longest)
         assert self._inverse is not None
