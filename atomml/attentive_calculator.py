@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 __all__ = ["AttentiveCalculator"]
 
+_PLAIN = {"positions", "numbers", "momenta", "tags", "masses"}
+"""Arrays that come with atoms and of which, positions and numbers apart, no answer depends."""
+
 _BESIDE = ("charge", "spin", "bonds")
 
 
@@ -19,10 +22,26 @@ class AttentiveCalculator(Calculator):  # type: ignore[misc]
 
     def check_state(self, atoms: Atoms, tol: float = 1e-15) -> list[str]:
         """What has changed since the last calculation; ASE does not look at charge, spin and bonds."""
-        changes: list[str] = super().check_state(atoms, tol)
+        if self.atoms is not None and _unmoved(atoms, self.atoms):
+            changes: list[str] = []  # soon said; ASE asks some ten times for each step of an optimiser
+        else:
+            changes = super().check_state(atoms, tol)
         if self.atoms is not None and _beside(atoms) != _beside(self.atoms):
             return [*changes, "info"]
         return changes
+
+
+def _unmoved(atoms: Atoms, known: Atoms) -> bool:
+    """Whether all that ASE compares is the same to the bit; False says nothing."""
+    if not atoms.arrays.keys() | known.arrays.keys() <= _PLAIN:
+        return False
+    pairs = (
+        (atoms.arrays["positions"], known.arrays["positions"]),
+        (atoms.arrays["numbers"], known.arrays["numbers"]),
+        (atoms.cell.array, known.cell.array),
+        (atoms.pbc, known.pbc),
+    )
+    return all(ours.shape == theirs.shape and bool((ours == theirs).all()) for ours, theirs in pairs)
 
 
 def _beside(atoms: Atoms) -> tuple[Any, ...]:

@@ -85,6 +85,30 @@ def test_charge_and_spin_are_watched_and_nothing_is_asked_twice(kind: Any) -> No
     assert counted.asked == before
 
 
+CHANGES: dict[str, Any] = {
+    "nothing": lambda atoms: None,
+    "momenta": lambda atoms: atoms.set_momenta([[1.0, 0, 0], [0, 0, 0]]),
+    "a position": lambda atoms: atoms.positions.__setitem__((1, 2), 3.9 + 1e-13),
+    "a number": lambda atoms: atoms.numbers.__setitem__(1, 36),
+    "the cell": lambda atoms: atoms.set_cell([9.0, 9.0, 9.5]),
+    "a periodic direction": lambda atoms: atoms.set_pbc([True, False, True]),
+    "a magnetic moment": lambda atoms: atoms.set_initial_magnetic_moments([0.0, 1.0]),
+    "a partial charge": lambda atoms: atoms.set_initial_charges([0.5, -0.5]),
+    "an atom more": lambda atoms: atoms.append("Ar"),
+}
+
+
+@pytest.mark.parametrize("change", CHANGES)
+def test_what_ase_calls_a_change_is_one(change: str) -> None:
+    """The short way to see that nothing has changed says what ASE's own comparison says."""
+    calculator, _ = ours()
+    atoms = Atoms("Ar2", [[0, 0, 0], [0, 0, 3.9]], cell=[9.0, 9.0, 9.0], pbc=True, calculator=calculator)
+    atoms.get_potential_energy()
+    CHANGES[change](atoms)
+    assert calculator.check_state(atoms) == Calculator.check_state(calculator, atoms)
+    assert bool(calculator.check_state(atoms)) == (change not in ("nothing", "momenta"))
+
+
 def test_two_labels_of_one_geometry_are_those_of_their_charges() -> None:
     engine = CalculatorEngine(f"ase:{__name__}:Outside", {"scale": 2.0})
     atoms = Atoms("Ar2", positions=[[0, 0, 0], [0, 0, 3.9]])
