@@ -13,6 +13,7 @@ are done, and a run that is repeated goes on there; the peer's are kept beside t
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import os
 import subprocess
@@ -201,7 +202,8 @@ def peer_rows(
             for atoms in chosen
         ],
     }
-    kept = told.out.with_suffix(f".{kind}.{told.threads}.matcalc.json")
+    mark = hashlib.sha256(json.dumps(given, sort_keys=True).encode()).hexdigest()[:12]
+    kept = told.out.with_suffix(f".{kind}.{told.threads}.{mark}.matcalc.json")
     if not kept.exists():
         environment = {k: v for k, v in os.environ.items() if k != "PYTHONPATH"}
         environment |= {"OMP_NUM_THREADS": str(told.threads), "MKL_NUM_THREADS": str(told.threads)}

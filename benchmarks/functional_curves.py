@@ -92,7 +92,7 @@ def judged(title: str, functional: str, files: dict[str, Path], told: argparse.N
     """Errors on every set, which are written down by title; what is written down is not computed again."""
     from atomml.workflows.electronic.functional_evaluation import evaluate_functional
 
-    known = told.folder / f"{title.replace(', ', '-').replace(' ', '-')}.json"
+    known = told.folder / f"{title.replace(', ', '-').replace(' ', '-')}-{told.basis}.json"
     if known.exists():
         return dict(json.loads(known.read_text()))
     found = {}

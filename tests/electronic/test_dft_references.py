@@ -22,7 +22,7 @@ from atomml.data.dataset import open_dataset
 from atomml.data.label import LabelSettings, engine_of, label
 from atomml.electronic.dft_calculator import AtomMLDFT
 from atomml.electronic.mean_field import MeanFieldLevel, dipole_of
-from atomml.electronic.reactions import read_reactions
+from atomml.electronic.reactions import ReactionSet, Species, read_reactions
 from atomml.electronic.scf_settings import ScfSettings
 from atomml.errors import FileFormatError, OptionError, StructureError
 from atomml.potentials.xc import closed_form
@@ -30,7 +30,8 @@ from atomml.potentials.xc.files import load_functional
 from atomml.workflows.datasets.data_label import label_data
 from atomml.workflows.electronic.dft_energy import dft_energy, dft_optimize
 from atomml.workflows.electronic.dft_label import dft_label
-from atomml.workflows.electronic.functional_training import train_functional
+from atomml.workflows.electronic.functional_terms import terms_of
+from atomml.workflows.electronic.functional_training import FunctionalTrainOptions, train_functional
 
 pytest.importorskip("pyscf")
 
@@ -156,8 +157,21 @@ def test_labels_of_densities_are_learned_from(tmp_path: Path, capsys: pytest.Cap
     call = ["dft", "train", str(to), "--epochs", "1", "--out", str(tmp_path / "other"), "--quiet"]
     assert main([*call, "--basis", "6-31g"]) == 2
     assert "in sto-3g and the training in 6-31g" in capsys.readouterr().err
+    assert not (tmp_path / "other").exists()
     with pytest.raises(OptionError, match="no density"):
         dft_label([atoms], tmp_path / "g.yaml", method="gfn2", density=True)
+
+
+def test_densities_over_core_potentials_are_of_the_electrons_that_are_left() -> None:
+    """Iodine's core is no part of the matrix, and the check of a training counts as the matrix does."""
+    species = Species("HI", Atoms("HI", [[0, 0, 0], [0, 0, 1.6]], info={"charge": 0, "spin": 0}))
+    field = MeanFieldLevel("hf", "def2-svp", ScfSettings()).mean_field(species.atoms)
+    matrix = field.run().make_rdm1()
+    assert float((matrix * field.get_ovlp()).sum()) == pytest.approx(26)
+    options = FunctionalTrainOptions(basis="def2-svp", density_weight=1.0)
+    assert terms_of(ReactionSet({"HI": species}, [], {}, {"HI": matrix}, "def2-svp"), options)
+    with pytest.raises(OptionError, match="26 electrons"):
+        terms_of(ReactionSet({"HI": species}, [], {}, {"HI": 1.1 * matrix}, "def2-svp"), options)
 
 
 @pytest.mark.slow

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
 
     from atomml.data.entry import Entry
+    from atomml.run import RunFolder
+    from atomml.workflows.datasets.data_label import DataLabelResult
 
 __all__ = ["DFTLabelOptions", "DFTLabelResult", "dft_label", "free_atom"]
 
@@ -97,7 +99,6 @@ def dft_label(
         RunFailedError: Nothing could be labelled.
     """
     from atomml.data.label import LabelSettings, engine_of
-    from atomml.workflows.datasets.data_label import label_data
     from atomml.workflows.inputs import all_structures, with_charge
 
     started, target = time.perf_counter(), Path(to)
@@ -117,13 +118,15 @@ def dft_label(
         engine.check(one.atoms, one.label)
     facts: dict[str, Any] = {"structures": [one.label for one in given], "to": str(to)}
     with open_with_options(out, "dft label", settings, overwrite=overwrite, resume=resume, **facts) as run:
-        everything = [free_atom(symbol) for symbol in symbols] + molecules
-        labels = run.file("labels") if run.kept else None
-        again = labels is not None and labels.exists()
-        how = {name: getattr(settings, name) for name in ("method", "density", "workers")}
-        found = label_data(everything, out=labels, resume=again, **how)
-        energies = _energies(everything, found.entries)
-        densities = _densities(dict(zip(names, molecules, strict=True)), found.entries)
+        free = [free_atom(symbol) for symbol in symbols]
+        if settings.density:  # of molecules alone: no atom's matrix is kept, and it may not be found
+            found = _labelled(run, "labels", molecules, settings, density=True)
+            entries = [*_labelled(run, "atoms", free, settings, density=False).entries, *found.entries]
+        else:
+            found = _labelled(run, "labels", free + molecules, settings, density=False)
+            entries = list(found.entries)
+        energies = _energies(free + molecules, entries)
+        densities = _densities(dict(zip(names, molecules, strict=True)), entries)
         atoms = dict(zip(symbols, energies, strict=False))
         result = DFTLabelResult(method=found.method, output=str(target))
         result.folder = run.path if run.kept else None
@@ -137,6 +140,18 @@ def dft_label(
         inputs = [one.record() for one in given]
         finish_run(run, result, model=None, inputs=inputs, seconds=time.perf_counter() - started)
     return result
+
+
+def _labelled(
+    run: RunFolder, name: str, structures: Sequence[Atoms], settings: DFTLabelOptions, density: bool
+) -> DataLabelResult:
+    """Labels by the engine, kept under a name in the folder; those that are there are not made again."""
+    from atomml.workflows.datasets.data_label import label_data
+
+    out = run.file(name) if run.kept else None
+    again = out is not None and out.exists()
+    how: dict[str, Any] = {"method": settings.method, "density": density, "workers": settings.workers}
+    return label_data(structures, out=out, resume=again, **how)
 
 
 def _names(molecules: Sequence[Atoms]) -> list[str]:

@@ -80,13 +80,12 @@ def _check_densities(given: ReactionSet, basis: str) -> None:
         )
     level = MeanFieldLevel("hf", basis.lower(), ScfSettings())
     for name, dm in given.densities.items():
-        species = given.species[name]
-        molecule = level.molecule(species.atoms)
-        n, shape = molecule.nao, np.shape(dm)
+        molecule = level.molecule(given.species[name].atoms)
+        n, electrons, shape = molecule.nao, molecule.nelectron, np.shape(dm)
         overlap = molecule.intor_symmetric("int1e_ovlp")
-        if shape != (n, n) or abs(float((dm * overlap).sum()) - species.n_electrons) > 1e-3:
+        if shape != (n, n) or abs(float((dm * overlap).sum()) - electrons) > 1e-3:
             raise OptionError(
-                f"The density matrix of {name} is not of its {species.n_electrons} electrons in the {n} "
+                f"The density matrix of {name} is not of its {electrons} electrons in the {n} "
                 f"orbitals of {basis}: make it anew with dft label --density."
             )
 

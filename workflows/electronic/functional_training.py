@@ -122,8 +122,9 @@ def train_functional(
         sets["valid"] = read_reactions(valid)
     folder = Path(out) if out is not None else default_folder("dft-train", str(reactions))
     facts: dict[str, Any] = {"reactions": str(reactions), "valid": None if valid is None else str(valid)}
+    terms = {what: terms_of(one, settings) for what, one in sets.items()}
     with open_with_options(folder, "dft train", settings, overwrite=overwrite, resume=resume, **facts) as run:
-        result = _Training(run, settings, sets).go(run.resumed)
+        result = _Training(run, settings, sets, terms).go(run.resumed)
         inputs = [input_record(Path(path)) for path in (reactions, valid) if path is not None]
         seconds = time.perf_counter() - started
         finish_run(run, result, model=None, inputs=inputs, seconds=seconds)
@@ -138,6 +139,7 @@ class _Training:
         run: RunFolder,
         options: FunctionalTrainOptions,
         sets: Mapping[str, ReactionSet],
+        terms: Mapping[str, list[Term]],
     ) -> None:
         import torch
 
@@ -153,7 +155,6 @@ class _Training:
             self.parameters, lr=options.learning_rate, weight_decay=options.weight_decay
         )
         self.fields = {what: Fields(self.functional, one.species, options) for what, one in sets.items()}
-        terms = {what: terms_of(one, options) for what, one in sets.items()}
         self.terms: list[Term] = terms["train"]
         self.others = {what: [one for one in every if not one.is_reaction] for what, every in terms.items()}
         self.epoch, self.best, self.best_epoch = 0, float("inf"), 0
