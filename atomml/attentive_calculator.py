@@ -9,7 +9,7 @@ from ase.calculators.calculator import Calculator
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["AttentiveCalculator"]
+__all__ = ["AttentiveCalculator", "beside"]
 
 _PLAIN = {"positions", "numbers", "momenta", "tags", "masses"}
 """Arrays that come with atoms and of which, positions and numbers apart, no answer depends."""
@@ -26,7 +26,7 @@ class AttentiveCalculator(Calculator):  # type: ignore[misc]
             changes: list[str] = []  # soon said; ASE asks some ten times for each step of an optimiser
         else:
             changes = super().check_state(atoms, tol)
-        if self.atoms is not None and _beside(atoms) != _beside(self.atoms):
+        if self.atoms is not None and beside(atoms) != beside(self.atoms):
             return [*changes, "info"]
         return changes
 
@@ -44,6 +44,6 @@ def _unmoved(atoms: Atoms, known: Atoms) -> bool:
     return all(ours.shape == theirs.shape and bool((ours == theirs).all()) for ours, theirs in pairs)
 
 
-def _beside(atoms: Atoms) -> tuple[Any, ...]:
+def beside(atoms: Atoms) -> tuple[Any, ...]:
     """What of ``info`` an answer may depend on."""
     return tuple(atoms.info.get(name) for name in _BESIDE)

@@ -16,7 +16,7 @@ from ase.calculators.calculator import (
     all_changes,
 )
 
-from atomml.attentive_calculator import AttentiveCalculator
+from atomml.attentive_calculator import AttentiveCalculator, beside
 from atomml.errors import (
     AtomMLError,
     InputError,
@@ -143,7 +143,8 @@ class ForeignCalculator(AttentiveCalculator):
         """Ask the calculator for what is wanted, and for the energy."""
         super().calculate(atoms, properties, system_changes)
         self.atoms.set_constraint()
-        if "info" in system_changes and hasattr(self.inner, "reset"):
+        last = getattr(self.inner, "atoms", None)  # of which another wrapper may have asked it
+        if (last is None or beside(last) != beside(self.atoms)) and hasattr(self.inner, "reset"):
             self.inner.reset()  # it does not look at charge and spin itself, and would give its last answer
         wanted = dict.fromkeys(["energy", *(properties or [])])
         if "free_energy" in self.implemented_properties:
@@ -238,7 +239,7 @@ def _is_plain(value: Any) -> bool:
 
 def _said(settings: Mapping[str, Any]) -> str:
     shown = ", ".join(f"{key}={value!r}"[:60] for key, value in settings.items())
-    return shown or "no arguments (give them with --set calculator.NAME=VALUE)"
+    return shown or "no arguments (a --model takes them by --set calculator.NAME=VALUE)"
 
 
 def _line(error: BaseException) -> str:

@@ -227,7 +227,7 @@ class Manifest:
 
 
 def read_manifest(path: str | Path) -> list[Row]:
-    """Every row of a manifest, in the order of ids; also while another process writes it.
+    """Every row of a manifest, in the order of ids; also while another process writes it, or begins to.
 
     Raises:
         FileFormatError: There is no such file, it is no manifest, or it is damaged.
@@ -237,7 +237,7 @@ def read_manifest(path: str | Path) -> list[Row]:
         raise FileFormatError(f"{path} is no file: check the path.")
     with _explained(path), closing(sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)) as base:
         if not _is_manifest(base, path):
-            raise _foreign(path)
+            return []  # its job has only just begun, or was killed as it did
         return [_row(found) for found in base.execute(f"SELECT {_COLUMNS} FROM items ORDER BY id")]
 
 

@@ -166,7 +166,7 @@ def _keeping(function: Any, kept: list[Any]) -> Any:
 
 
 def _say_scores(found: argparse.Namespace, result: Any, tables: Mapping[str, Mapping[str, Any]]) -> None:
-    """Print errors with their 95% intervals, a table for each set that has some; where they were written."""
+    """Print errors with their 95% intervals, a table for each set that has some."""
     from atomml.cli.display import say, table
     from atomml.property.card import interval_text
 

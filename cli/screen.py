@@ -63,7 +63,7 @@ class Screening:
 
 
 def parse_screen(
-    name: str, argv: Sequence[str], more: dict[str, OptionSpec], description: str
+    name: str, argv: Sequence[str], more: dict[str, OptionSpec], description: str, known: str = _KNOWN
 ) -> tuple[Screening, dict[str, Any]]:
     """The command line of ``screen``, or of a command with the same words and options of its own.
 
@@ -72,6 +72,7 @@ def parse_screen(
         argv: Its words.
         more: Its own options, beside those of ``screen``.
         description: For the help.
+        known: What may stand first, for the help and errors.
 
     Returns:
         The screen, and the values of ``more``.
@@ -79,11 +80,11 @@ def parse_screen(
     Raises:
         OptionError: No workflow, no structures, a wrong option.
     """
-    workflow = leading_workflow(argv, _KNOWN)
+    workflow = leading_workflow(argv, known)
     own = WORKFLOWS[workflow].specs() if workflow else {}
     about = option_specs(ScreenOptions)
     shared = {key: spec for key, spec in option_specs(SharedOptions).items() if key not in own}
-    epilog = "" if workflow else f"{_KNOWN} 'atomml {name} relax --help' lists the flags of relax."
+    epilog = "" if workflow else f"{known} 'atomml {name} relax --help' lists the flags of relax."
     parser = Parser(f"atomml {name} {workflow or 'WORKFLOW'}", description, epilog)
     parser.add_argument("structures", nargs="*", metavar="STRUCTURE", help="files, folders, patterns")
     if more:
@@ -95,7 +96,7 @@ def parse_screen(
     add_control_flags(parser)
     found = parser.parse(argv[1:] if workflow else argv)
     if workflow is None:
-        raise OptionError(f"atomml {name} needs a workflow first: {_KNOWN}")
+        raise OptionError(f"atomml {name} needs a workflow first: {known}")
     extra = ("workflow", "structure", "structures", "calculator")
     values = resolve_flags(own | about | more | shared, found, "screen", extra=extra)
     structures = named_structures(found, "screen")

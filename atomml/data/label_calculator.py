@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
     from atomml.data.label import Engine
 
-__all__ = ["AttentiveCalculator", "LabelCalculator"]
+__all__ = ["LabelCalculator"]
 
 
 class LabelCalculator(AttentiveCalculator):

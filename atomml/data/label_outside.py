@@ -85,6 +85,7 @@ class CalculatorEngine:
             LabelError: The calculator failed.
         """
         asked = atoms.copy()
+        asked.set_constraint()  # a label is the force itself, of atoms that are held too
         asked.calc = self._calculator
         stress = None
         try:

@@ -13,7 +13,7 @@ from ase.calculators.calculator import all_changes
 from ase.units import Debye, Hartree
 from numpy.typing import NDArray
 
-from atomml.data.label_calculator import AttentiveCalculator
+from atomml.attentive_calculator import AttentiveCalculator
 from atomml.electronic.charge_spin import charge_and_spin
 from atomml.electronic.hamiltonian_model import HamiltonianModel
 from atomml.electronic.mean_field import MeanFieldLevel, dipole_of, forces_of, parse_level, quiet

@@ -8,6 +8,7 @@ from typing import Any, ClassVar
 import pytest
 from ase import Atoms
 from ase.calculators.calculator import Calculator, all_changes
+from ase.constraints import FixAtoms
 
 from atomml import AtomMLCalculator
 from atomml.data.label import Labelled
@@ -83,6 +84,24 @@ def test_charge_and_spin_are_watched_and_nothing_is_asked_twice(kind: Any) -> No
     atoms.get_potential_energy()
     atoms.get_forces()
     assert counted.asked == before
+
+
+def test_two_wrappers_of_one_calculator_do_not_give_each_other_s_answers() -> None:
+    """The calculator inside is one object; what it last answered may have been another's question."""
+    inner, energies = Outside(), []
+    for charge in (0, 1, 2, 1):
+        atoms = Atoms("Ar2", [[0, 0, 0], [0, 0, 3.9]], info={"charge": charge})
+        atoms.calc = ForeignCalculator(inner, "outside")
+        energies.append(atoms.get_potential_energy())
+    assert energies == [0.0, 3.0, 6.0, 3.0]
+
+
+def test_labels_of_atoms_that_are_held_are_their_forces() -> None:
+    atoms = Atoms("Cu2", [[0, 0, 0], [0, 0, 2.0]], constraint=FixAtoms([0]))
+    forces = CalculatorEngine("ase:ase.calculators.emt:EMT").label(atoms).labels.forces
+    assert forces is not None
+    assert forces[0, 2] == pytest.approx(-forces[1, 2])
+    assert abs(forces[0, 2]) > 1
 
 
 CHANGES: dict[str, Any] = {

@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 import torch
 from ase.build import bulk, molecule
+from every_field import loss_of
 from test_dpa3 import FAST, PLAIN_ONLY, crystals, small
 from torch import Tensor
 
 from atomml.graph import build_graph
 from atomml.graph.atom_graph import AtomGraph
-from atomml.model import Prediction
 from atomml.potentials.dpa3 import DPA3
 from atomml.potentials.dpa3.fast.bounded import bounded_parameters, value_and_bends_of_block
 from atomml.potentials.dpa3.layers import activation
@@ -44,18 +44,6 @@ def graph_of(copies: int = 1) -> AtomGraph:
     dense = bulk("Si", "fcc", 2.9)
     dense.rattle(0.05, seed=9)
     return build_graph([*crystals() * copies, dense, molecule("H2O")], 4.5, 3.5)
-
-
-def loss_of(found: Prediction, graph: AtomGraph, names: tuple[str, ...]) -> Tensor:
-    """A smooth loss that asks every field for something else."""
-    total = torch.zeros((), dtype=torch.float64)
-    for k, name in enumerate(names):
-        value = getattr(found, name)
-        if name == "stress":
-            value = 100 * value[graph.pbc.all(dim=1)]
-        target = torch.linspace(-1, 1, value.numel(), dtype=torch.float64).reshape(value.shape)
-        total = total + ((value.double() - target) ** 2).mean() / (k + 1)
-    return total
 
 
 def gradients(model: DPA3, graph: AtomGraph, names: tuple[str, ...] = FIELDS) -> dict[str, Tensor]:

@@ -101,13 +101,18 @@ def mse() -> Loss:
     return Loss("mse", 0.05, {name: WeightSchedule.parse(w, name) for name, w in weights.items()})
 
 
-@pytest.mark.parametrize("family", ["dpa3", "mace"])
+FUSED: dict[str, Any] = {"nlayers": 2, "n_dim": 32, "e_dim": 32, "a_dim": 32, "dim_case_embd": 3}
+
+
+@pytest.mark.parametrize(("family", "more"), [("dpa3", {}), ("dpa3", FUSED), ("mace", {})])
 def test_the_gradient_of_a_mixed_batch_is_that_of_each_head_by_its_structures(
-    family: str, entries: list[Entry]
+    family: str, more: dict[str, Any], entries: list[Entry]
 ) -> None:
     """Counts of the whole batch divide the loss, so the parts' gradients add up, weighted by their share."""
-    shape = {"heads": ["a", "b"], "head": None}
+    shape = {"heads": ["a", "b"], "head": None, **more}
     model = fresh(family, **shape).requires_grad_(True)
+    with model.answering_by("a"):
+        assert family == "mace" or (model.training_path() is not None) == (more == FUSED)
     both = ConcatDataset(
         [HeadDataset(ListDataset(entries[:3]), "a"), HeadDataset(ListDataset(entries[3:6]), "b")]
     )

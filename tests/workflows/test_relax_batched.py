@@ -53,7 +53,7 @@ def in_order(found: Any) -> list[RelaxResult]:
 @pytest.mark.parametrize("cell", ["free", "shape", "volume", "none"])
 @pytest.mark.parametrize("optimizer", ["fire", "fire2", "lbfgs", "bfgs"])
 def test_the_way_is_that_of_ases_optimiser_and_filter(optimizer: str, cell: str, lj: LennardJones) -> None:
-    """``relax`` has ASE's FrechetCellFilter, which takes a matrix logarithm at each step."""
+    """``relax`` has ``CellFilter``, which takes a matrix logarithm at each step."""
     pressure = 0.3 if cell in ("free", "volume") else 0.0
     settings: dict[str, Any] = {
         "optimizer": optimizer,

@@ -153,7 +153,6 @@ def learn(
     ) as folder:
         loop = Loop(folder, given, str(model), chosen, dtype=dtype, device=device, seed=seed or 0)
         result = loop.go()
-        result.folder = folder.path
         finish_run(
             folder,
             result,

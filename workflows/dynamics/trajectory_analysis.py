@@ -208,7 +208,6 @@ def _on_trajectory(
         out, command, chosen, resume=resume, overwrite=overwrite, structures=[frames.label]
     ) as folder:
         result = how.measure(frames, chosen, folder)
-        result.folder = folder.path if folder.kept else None
         seconds = time.perf_counter() - started
         finish_run(folder, result, model=None, inputs=[frames.record()], seconds=seconds)
         return result

@@ -88,7 +88,6 @@ def evaluate_functional(
         result = FunctionalEvaluateResult(functional=own.name, mae=mean_error(errors))
         result.converged_share = 1 - len(fields.failed) / max(len(species), 1)
         result.rows = [reaction_row(reaction, error) for reaction, error in zip(known, errors, strict=True)]
-        result.folder = run.path if run.kept else None
         write_table(run.file("reactions.csv"), result.rows, list(result.rows[0]))
         inputs = [input_record(Path(reactions))]
         finish_run(run, result, model=None, inputs=inputs, seconds=time.perf_counter() - started)

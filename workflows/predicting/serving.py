@@ -161,7 +161,6 @@ class _Service:
             result, seconds = self.result, time.perf_counter() - started
             result.converged = ended
             result.waiting_time = max(seconds - result.model_time, 0.0)
-            result.folder = self.folder.path if self.folder.kept else None
             finish_run(
                 self.folder, result, model=self.model.record(), inputs=[self.given.record()], seconds=seconds
             )

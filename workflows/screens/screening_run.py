@@ -84,7 +84,6 @@ class Screen:
         with Manifest(run.file(MANIFEST), self.command) as manifest:
             outcomes = self._outcomes(run, manifest, entries)
         result = self._result(run, entries, outcomes)
-        result.folder = run.path if run.kept else None
         paths = dict.fromkeys(entry.given.path for entry in entries if entry.given is not None)
         inputs = [input_record(path) for path in paths]
         finish_run(

@@ -23,13 +23,14 @@ from atomml.potentials.dpa3.training.functions import AngleMessages, Array, Edge
 __all__ = ["activated", "evaluate"]
 
 
-def evaluate(model: DPA3, graph: AtomGraph, placed: Placed) -> tuple[Tensor, Tensor]:
+def evaluate(model: DPA3, head: int, graph: AtomGraph, placed: Placed) -> tuple[Tensor, Tensor]:
     """Site energies without reference ``(2, n_atoms)``, and the last layer's features ``(n_atoms, n)``.
 
     Only weights carry a gradient.
 
     Args:
         model: Of a kind that the kernels cover; its weights are read as they are.
+        head: Position of the branch that answers.
         graph: Structures.
         placed: Their geometry, with tangents.
     """
@@ -42,7 +43,7 @@ def evaluate(model: DPA3, graph: AtomGraph, placed: Placed) -> tuple[Tensor, Ten
     for number, layer in enumerate(model.layers):
         assert isinstance(layer, RepFlow)
         features = _Layer(model, layer, number, placed).updated(*features)
-    return _fitted(model.fitting, features[0], model.case[model.config.head_index]), features[0][0]
+    return _fitted(model.fitting, features[0], model.case[head]), features[0][0]
 
 
 class _Layer:

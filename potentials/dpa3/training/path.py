@@ -62,6 +62,7 @@ class _Prediction(torch.autograd.Function):
         """The prediction's arrays by the fast path."""
         fast.refold()
         ctx.model, ctx.graph, ctx.act = fast.model, graph, fast.weights.act
+        ctx.head = fast.model.config.head_index  # another one may answer before ``backward``
         ctx.save_for_backward(*weights)
         ctx.set_materialize_grads(False)
         prediction = fast(graph, forces, stress)
@@ -76,7 +77,7 @@ class _Prediction(torch.autograd.Function):
         asking = [weights for weights, on in zip(ctx.saved_tensors, wanted, strict=True) if on]
         placed = _placed(ctx.model, ctx.graph, given["forces"], given["stress"], ctx.act)
         with torch.enable_grad():
-            loss = _linear_form(ctx.graph, given, *evaluate(ctx.model, ctx.graph, placed))
+            loss = _linear_form(ctx.graph, given, *evaluate(ctx.model, ctx.head, ctx.graph, placed))
             answer = iter(torch.autograd.grad(loss, asking, allow_unused=True, materialize_grads=True))
         return (None,) * 4 + tuple(next(answer) if on else None for on in wanted)
 
