@@ -11,14 +11,17 @@ from ase.build import molecule
 from ase.io import write
 from labelled_crystals import SHAPE, labelled_crystals
 
-from atomml.errors import CheckpointError
+from atomml.errors import CheckpointError, OptionError
 from atomml.potentials.dpa3 import DPA3, DPA3Config
 from atomml.property.describer import Describer
 from atomml.property.targets import Target
 from atomml.registry import family_class, seeded_generator
-from atomml.workflows.properties.property_data import LabelledSet
+from atomml.workflows.inputs import sources_of
+from atomml.workflows.properties.property_data import LabelledSet, names_of, stem_source
+from atomml.workflows.properties.property_evaluation import evaluate_property
 from atomml.workflows.properties.property_fitting import InputStore
 from atomml.workflows.properties.property_study import study_property
+from atomml.workflows.properties.property_training import train_property
 
 TREES: dict[str, Any] = {
     "target": "gap",
@@ -69,3 +72,42 @@ def test_rows_of_an_ion_are_not_those_of_the_neutral_molecule(tmp_path: Path) ->
             assert row is not None
             np.testing.assert_array_equal(row[0].numpy(), own)
     assert len(list(tmp_path.glob("rows-*.safetensors"))) == 1
+
+
+def test_structures_may_come_one_by_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An iterator gives what the list gives, wherever structures are taken; without a file, no file names."""
+    monkeypatch.chdir(tmp_path)
+    data, more = labelled_crystals(20), labelled_crystals(6, seed=1)
+    listed = train_property(data, more[:3], test=more[3:], out="listed", **TREES)
+    found = train_property(iter(data), iter(more[:3]), test=iter(more[3:]), **TREES)
+    assert found.structures == listed.structures
+    assert found.scores == listed.scores
+    assert found.folder == Path("property-train-structure")
+    assert evaluate_property(found.model, iter(more)).scores == evaluate_property(found.model, more).scores
+    Path("property-study-structure").symlink_to(found.folder)
+    with pytest.raises(OptionError, match="property-study-structure"):
+        study_property(iter(data), **STUDY)
+
+
+def test_a_run_folder_is_called_after_what_was_given(tmp_path: Path) -> None:
+    folder = tmp_path / "oxides"
+    folder.mkdir()
+    for name in ("a.cif", "b.cif"):
+        write(folder / name, labelled_crystals(1))
+    for given, name in (
+        (folder, folder),
+        (f"{folder}/b*.cif", folder / "b.cif"),
+        ([f"{folder}/a.cif@0"], folder / "a.cif"),
+    ):
+        assert stem_source(given, sources_of(given)) == str(name)
+    assert stem_source(labelled_crystals(1), sources_of(labelled_crystals(1))) is None
+
+
+def test_what_stands_beside_labels_does_not_stop_a_run_from_being_known_again() -> None:
+    """Objects have another address in every process, and keys need not be text."""
+    one, same, other = (labelled_crystals(1)[0] for _ in range(3))
+    for atoms in (one, same):
+        atoms.info |= {3: "three", "object": object()}
+    other.info["gap"] += 1.0
+    assert names_of([one]) == names_of([same])
+    assert names_of([one]) != names_of([other])

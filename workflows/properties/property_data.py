@@ -18,7 +18,7 @@ from atomml.manifest import digest_of
 from atomml.property.targets import Target, class_name
 from atomml.workflows.inputs import input_record, sources_of, split_index, structures_of
 
-__all__ = ["LabelledSet", "label_table", "names_of", "read_labelled", "with_classes"]
+__all__ = ["LabelledSet", "label_table", "names_of", "read_labelled", "stem_source", "with_classes"]
 
 _PLAIN = (str, int, float, np.generic)
 
@@ -150,6 +150,18 @@ def names_of(structures: Any) -> list[str]:
     return names
 
 
+def stem_source(structures: Any, sources: Sequence[Any]) -> str | None:
+    """What a run folder is called after: the folder that was given, else the first file; None without any.
+
+    Args:
+        structures: As they were given.
+        sources: The same, by :func:`~atomml.workflows.inputs.sources_of`.
+    """
+    if isinstance(structures, str | Path) and Path(structures).is_dir():
+        return str(structures)
+    return next((str(split_index(source)[0]) for source in sources if isinstance(source, str)), None)
+
+
 def _digest_of(structures: Sequence[Atoms]) -> str:
     """SHA-256 over structures and the plain values that their ``info`` has of them, in order."""
     facts = [
@@ -181,7 +193,7 @@ def _check_labelled(found: LabelledSet, targets: Sequence[Target]) -> None:
 
     for target in targets:
         if not any(values.get(target.name) is not None for values in found.values):
-            names = sorted({name for values in found.values for name in values})
+            names = sorted({str(name) for values in found.values for name in values})
             hint = close_match(target.name, names, f"there are {', '.join(names) or 'none'}.")
             raise OptionError(f"No structure is labelled with {target.name!r}; {hint}")
 
