@@ -73,12 +73,14 @@ class GivenModel:
         potential: The model, if it is one of ours.
         foreign: The ASE calculator, if it is not.
         settings: Keyword arguments that ``foreign`` was made with by its name.
+        kept: What a workflow found with the model and needs again, under a name of its own.
     """
 
     source: str
     potential: Potential | None = None
     foreign: Calculator | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def calculator(self, skin: float = 1.0) -> Calculator:
         """An ASE calculator for this model."""
