@@ -78,8 +78,8 @@ def site_features(crystals: Sequence[Atoms], model: GivenModel) -> list[Array]:
     known = _ground_states({str(symbol) for atoms in crystals for symbol in atoms.symbols}, model)
     width = found[0][0].shape[1] if found else 0
     features, energies = np.zeros((119, width)), np.full(119, np.nan)
-    for symbol, (own, energy) in known.items():
-        features[atomic_numbers[symbol]], energies[atomic_numbers[symbol]] = own, energy
+    for symbol, ground in known.items():
+        features[atomic_numbers[symbol]], energies[atomic_numbers[symbol]] = ground
     made = []
     for atoms, (own, energy) in zip(crystals, found, strict=True):
         held = np.nan_to_num(energies[atoms.numbers] - energy)
