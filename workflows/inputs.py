@@ -59,9 +59,8 @@ class GivenStructure:
     def record(self) -> dict[str, Any]:
         """What ``summary.json`` says of this input."""
         more = {"note": self.note} if self.note else {}
-        return input_record(
-            self.path, frame=self.frame, formula=str(self.atoms.get_chemical_formula()), **more
-        )
+        formula = str(self.atoms.get_chemical_formula())
+        return input_record(self.path, frame=self.frame, formula=formula, **more)
 
 
 @dataclass(frozen=True)
@@ -175,8 +174,7 @@ def given_model(
     if isinstance(model, Potential):
         return GivenModel(model.info.name, potential=model)
     if is_calculator(model):
-        kind = type(model)
-        return GivenModel(f"ase:{kind.__module__}:{kind.__qualname__}", foreign=model)
+        return GivenModel(f"ase:{type(model).__module__}:{type(model).__qualname__}", foreign=model)
     raise ModelError(
         f"{type(model).__name__} is not a model: give a name, a path, a Potential or an ASE calculator."
     )
