@@ -59,9 +59,8 @@ class GivenStructure:
     def record(self) -> dict[str, Any]:
         """What ``summary.json`` says of this input."""
         more = {"note": self.note} if self.note else {}
-        return input_record(
-            self.path, frame=self.frame, formula=str(self.atoms.get_chemical_formula()), **more
-        )
+        formula = str(self.atoms.get_chemical_formula())
+        return input_record(self.path, frame=self.frame, formula=formula, **more)
 
 
 @dataclass(frozen=True)
@@ -73,12 +72,14 @@ class GivenModel:
         potential: The model, if it is one of ours.
         foreign: The ASE calculator, if it is not.
         settings: Keyword arguments that ``foreign`` was made with by its name.
+        kept: What a workflow found with the model and needs again, under a name of its own.
     """
 
     source: str
     potential: Potential | None = None
     foreign: Calculator | None = None
     settings: Mapping[str, Any] = field(default_factory=dict)
+    kept: dict[str, Any] = field(default_factory=dict, init=False, repr=False, compare=False)
 
     def calculator(self, skin: float = 1.0) -> Calculator:
         """An ASE calculator for this model."""
@@ -173,8 +174,7 @@ def given_model(
     if isinstance(model, Potential):
         return GivenModel(model.info.name, potential=model)
     if is_calculator(model):
-        kind = type(model)
-        return GivenModel(f"ase:{kind.__module__}:{kind.__qualname__}", foreign=model)
+        return GivenModel(f"ase:{type(model).__module__}:{type(model).__qualname__}", foreign=model)
     raise ModelError(
         f"{type(model).__name__} is not a model: give a name, a path, a Potential or an ASE calculator."
     )

@@ -246,7 +246,12 @@ def structure_digest(atoms: Atoms) -> str:
     cell = np.ascontiguousarray(atoms.cell.array, dtype="<f8")
     state = [atoms.info.get("charge"), atoms.info.get("spin"), atoms.pbc.tolist()]
     state += [atoms.info["bonds"]] if "bonds" in atoms.info else []
-    return digest_of(numbers.tobytes(), positions.tobytes(), cell.tobytes(), json.dumps(state, default=float))
+    return digest_of(numbers.tobytes(), positions.tobytes(), cell.tobytes(), json.dumps(state, default=_json))
+
+
+def _json(value: Any) -> Any:
+    """Numbers of NumPy as Python's, and arrays as lists."""
+    return value.tolist() if getattr(value, "ndim", 0) else float(value)
 
 
 def _is_model(name: str) -> bool:

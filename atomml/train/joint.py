@@ -1,7 +1,8 @@
 """Networks that look at a whole batch, where several processes have a share of it each.
 
 Batch statistics are those of all shares, and dropout leaves out what one process would have left out, so that
-the loss and the gradient are those of the batch whoever computes them.
+the loss and the gradient are those of the batch whoever computes them. A batch that exceeds the most atoms
+or edges at once is cut, and statistics and dropout are then those of each part.
 """
 
 from __future__ import annotations

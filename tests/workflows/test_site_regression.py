@@ -23,6 +23,7 @@ from atomml.workflows import survey_vacancies, train_site_regressor
 from atomml.workflows.defects.site_errors import from_composition, out_of_fold
 from atomml.workflows.defects.site_labels import TrainingSites
 from atomml.workflows.defects.vacancy_survey_run import LABEL
+from atomml.workflows.inputs import given_model
 
 HERE: dict[str, Any] = {"workers": 0}
 METALS = ("Cu", "Ag", "Au", "Al", "Ni", "Pd", "Pt", "Pb")
@@ -93,6 +94,35 @@ def test_a_crystal_larger_or_turned_gets_the_same_answer(labelled: str, chgnet: 
         for a in (atoms, large)
     )
     np.testing.assert_allclose(one, other, atol=2e-4)
+
+
+def test_ground_states_are_asked_for_once_and_no_crystal_sees_its_company(chgnet: Potential) -> None:
+    """Group by group a survey goes through its crystals; in any order and any groups it sees the same."""
+    from atomml.workflows.defects.site_regression import site_features
+
+    crystals = [bulk("MgO", "rocksalt", 4.2), bulk("NaCl", "rocksalt", 5.6), bulk("CaO", "rocksalt", 4.8)]
+    batches: list[int] = []
+
+    model, original = given_model(chgnet), chgnet.predict
+
+    def counting(batch: Any, *args: Any, **more: Any) -> Any:
+        """What the model answers."""
+        batches.append(batch.n_graphs)
+        return original(batch, *args, **more)
+
+    chgnet.predict = counting  # type: ignore[method-assign]
+    try:
+        together = site_features(crystals, model)
+        assert sum(batches) == 3 + 5  # Ca, Cl, Mg, Na, O
+        batches.clear()
+        alone = [site_features([one], model)[0] for one in reversed(crystals)][::-1]
+        assert sum(batches) == 3
+    finally:
+        del chgnet.predict
+    for one, other in zip(together, alone, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-4)
+    c = (together[0].shape[1] - 1) // 2
+    np.testing.assert_array_equal(together[0][1, c : 2 * c], alone[2][1, c : 2 * c])  # of O, in any group
 
 
 def test_an_element_that_is_left_out_is_not_seen() -> None:

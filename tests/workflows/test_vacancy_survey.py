@@ -289,3 +289,52 @@ def test_a_plan_counts_what_the_run_does_and_writes_nothing(
     assert "nothing is written" in shown
     assert "none.cif" in shown
     assert not Path("new").exists()
+
+
+def test_a_plan_is_of_the_shard_and_the_workers_of_its_run(mixed: str, lj: LennardJones) -> None:
+    from atomml.worker_pool import available_cpus
+    from atomml.workflows.defects.vacancy_survey_plan import plan_survey
+
+    settings: dict[str, Any] = {"min_length": 9.0}
+    whole = plan_survey(mixed, lj, **settings)
+    assert whole["workers"] == 0  # no worker can load a model without a name
+    assert plan_survey(mixed, "lj-argon", element="Ar", **settings)["workers"] == available_cpus()
+    for key in ("crystals", "vacancies", "atoms_in_all"):
+        parts = [plan_survey(mixed, lj, shard=f"{k}/3", **settings)[key] for k in (1, 2, 3)]
+        assert sum(parts) == whole[key]
+        assert sum(part < whole[key] for part in parts) == 3
+    run = survey_vacancies(mixed, lj, out="run", shard="2/3", mu=GIVEN, **settings)
+    assert plan_survey(mixed, lj, shard="2/3", **settings)["vacancies"] == run.n_done
+    for wrong in ({"shard": "1/2", "merge": True}, {"workers": 2}):
+        with pytest.raises(OptionError):
+            plan_survey(mixed, lj, **settings, **wrong)
+
+
+def test_a_plan_is_timed_with_the_threads_of_a_worker(mixed: str) -> None:
+    """Else its time on all processors would be divided by their number once more."""
+    import torch
+    from ase.calculators.lj import LennardJones as OfASE
+
+    from atomml.workflows.defects.vacancy_survey_plan import plan_survey
+    from atomml.workflows.inputs import given_model
+
+    seen: list[int] = []
+
+    class Noting(OfASE):
+        """Notes the threads that it could use."""
+
+        def calculate(self, *args: Any, **more: Any) -> None:
+            """As ASE's."""
+            seen.append(torch.get_num_threads())
+            super().calculate(*args, **more)
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        for more, expected in (({"workers": 2}, 1), ({"workers": 1, "threads": 3}, 3), ({"workers": 0}, 2)):
+            seen.clear()
+            plan_survey(f"{mixed}@0", given_model(Noting(epsilon=0.01, sigma=3.4)), min_length=5.0, **more)
+            assert set(seen) == {expected}
+            assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)

@@ -67,28 +67,36 @@ def site_features(crystals: Sequence[Atoms], model: GivenModel) -> list[Array]:
     The features of its site; those of the atoms of its element's ground state, as published
     (:mod:`atomml.data.elements`), so that an element that no training site was of is like others that bind
     likewise; and how much more strongly the model holds the atom in the crystal than there, eV. The last two
-    are zero for an element without a published structure.
+    are zero for an element without a published structure. A ground state is asked for alone, and once for
+    a model, so that no crystal's numbers depend on what came before.
 
     Raises:
         ModelError: The model has no features.
         RunFailedError: It gave a number that is not finite.
     """
-    from atomml.data.elements import element_structures
-
     found = _asked(crystals, model)
-    published = element_structures()
-    symbols = sorted({symbol for atoms in crystals for symbol in atoms.symbols} & set(published))
-    elements = _asked([published[symbol].atoms() for symbol in symbols], model)
+    known = _ground_states({str(symbol) for atoms in crystals for symbol in atoms.symbols}, model)
     width = found[0][0].shape[1] if found else 0
     features, energies = np.zeros((119, width)), np.full(119, np.nan)
-    for symbol, (own, energy) in zip(symbols, elements, strict=True):
-        number = atomic_numbers[symbol]
-        features[number], energies[number] = own.mean(axis=0), energy.mean()
+    for symbol, ground in known.items():
+        features[atomic_numbers[symbol]], energies[atomic_numbers[symbol]] = ground
     made = []
     for atoms, (own, energy) in zip(crystals, found, strict=True):
         held = np.nan_to_num(energies[atoms.numbers] - energy)
         made.append(np.concatenate([own, features[atoms.numbers], held[:, None]], axis=1))
     return made
+
+
+def _ground_states(symbols: set[str], model: GivenModel) -> dict[str, tuple[Array, float]]:
+    """Mean features and energy, eV, of an atom of each element that has a published structure."""
+    from atomml.data.elements import element_structures
+
+    found: dict[str, tuple[Array, float]] = model.kept.setdefault("ground states of elements", {})
+    published = element_structures()
+    for symbol in sorted((symbols & set(published)) - set(found)):
+        ((own, energy),) = _asked([published[symbol].atoms()], model)
+        found[symbol] = own.mean(axis=0), float(energy.mean())
+    return found
 
 
 def _asked(crystals: Sequence[Atoms], model: GivenModel) -> list[tuple[Array, Array]]:

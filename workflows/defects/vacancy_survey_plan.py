@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from atomml.config import as_config, build_options
 from atomml.errors import AtomMLError
 from atomml.workflows.defects.vacancy_survey import VacancySurveyOptions, survey_settings
 from atomml.workflows.inputs import DEFAULT_MODEL, GivenModel, GivenStructure, check_covered, given_model
+
+if TYPE_CHECKING:
+    from atomml.workflows.screens.screening import ScreenOptions
 
 __all__ = ["plan_survey"]
 
@@ -62,8 +66,9 @@ def plan_survey(
         dtype: Precision of the model.
         device: Device of the model.
         seed: Taken for nothing here or there.
-        threads: Of each worker; what is timed here has those of this process.
-        **options: Fields of :class:`VacancySurveyOptions` and of :class:`ScreenOptions`.
+        threads: CPU threads of each worker, with which the crystals are timed here; 1 if None.
+        **options: Fields of :class:`VacancySurveyOptions` and of :class:`ScreenOptions`; with ``shard`` the
+            plan is of that part alone.
 
     Returns:
         Counts of crystals, vacancies and atoms, the first of the crystals that would fail with their reasons,
@@ -74,25 +79,18 @@ def plan_survey(
     Raises:
         InputError: As there.
     """
-    from atomml.worker_pool import available_cpus
-    from atomml.workflows.screens.screening import screen_options
-    from atomml.workflows.screens.screening_entries import entries_of, screened_sources
+    from atomml.workflows.screens.screening import is_named, screen_options
+    from atomml.workflows.work_sharing import workers_for
 
     chosen, rest = screen_options(options)
     settings, _ = survey_settings(rest)
     used = given_model(model, dtype=dtype, device=device, allow_code=isinstance(model, GivenModel))
     survey = build_options(VacancySurveyOptions, settings)
-    counted = _Counted()
-    for entry in entries_of(screened_sources(structures)):
-        label = f"{entry.head['input']}, frame {entry.head['frame']}"
-        try:
-            _count(counted, entry.given, entry.error, used, survey)
-        except AtomMLError as error:
-            reason = " ".join(str(error).split()).removeprefix(f"{label}: ")
-            counted.failures.append((label, reason))
-    workers = chosen.workers if chosen.workers is not None else available_cpus()
-    seconds = _seconds(counted, used, settings)
-    step = _step_seconds(counted, used, survey)
+    workers = workers_for(used, is_named(model, used, chosen), chosen.workers)
+    counted = _counted(structures, used, survey, chosen)
+    with _threads(threads or 1 if workers else None):
+        seconds = _seconds(counted, used, settings)
+        step = _step_seconds(counted, used, survey)
     return {
         "command": "property vacancies",
         "crystals": counted.crystals,
@@ -110,6 +108,40 @@ def plan_survey(
         "out_exists": out is not None and Path(out).exists(),
         "options": as_config(survey),
     }
+
+
+@contextmanager
+def _threads(number: int | None) -> Iterator[None]:
+    """So many CPU threads, as a worker has, then those of before; None changes nothing."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(before if number is None else number)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def _counted(
+    structures: Any, model: GivenModel, survey: VacancySurveyOptions, chosen: ScreenOptions
+) -> _Counted:
+    """The crystals of the shard that is asked for, or all."""
+    from atomml.workflows.screens.screening_entries import entries_of, screened_sources
+    from atomml.workflows.shards import shard_named
+
+    shard = shard_named(chosen.shard, chosen.merge)
+    counted = _Counted()
+    for entry in entries_of(screened_sources(structures)):
+        if shard is not None and not shard.holds(entry.digest):
+            continue
+        label = f"{entry.head['input']}, frame {entry.head['frame']}"
+        try:
+            _count(counted, entry.given, entry.error, model, survey)
+        except AtomMLError as error:
+            reason = " ".join(str(error).split()).removeprefix(f"{label}: ")
+            counted.failures.append((label, reason))
+    return counted
 
 
 def _count(

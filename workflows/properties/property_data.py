@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,11 +12,15 @@ import numpy as np
 from ase import Atoms
 from numpy.typing import NDArray
 
+from atomml.data.label import structure_digest
 from atomml.errors import FileFormatError, InputError, OptionError, StructureError
+from atomml.manifest import digest_of
 from atomml.property.targets import Target, class_name
 from atomml.workflows.inputs import input_record, sources_of, split_index, structures_of
 
-__all__ = ["LabelledSet", "label_table", "names_of", "read_labelled", "structure_digest", "with_classes"]
+__all__ = ["LabelledSet", "label_table", "names_of", "read_labelled", "stem_source", "with_classes"]
+
+_PLAIN = (str, int, float, np.generic)
 
 
 @dataclass(frozen=True)
@@ -70,12 +73,9 @@ class LabelledSet:
         return np.array(rows, dtype=np.float64).reshape(len(self), len(targets))
 
     def digest(self, targets: Sequence[Target]) -> str:
-        """SHA-256 over structures and labels, in order."""
-        found = hashlib.sha256()
-        for atoms, values in zip(self.atoms, self.values, strict=True):
-            _add_to(found, atoms)
-            found.update(repr([str(values.get(target.name)) for target in targets]).encode())
-        return found.hexdigest()
+        """SHA-256 over structures, with charge and spin, and labels, in order."""
+        labels = [[str(values.get(target.name)) for target in targets] for values in self.values]
+        return digest_of(*(structure_digest(atoms) for atoms in self.atoms), repr(labels))
 
 
 def read_labelled(
@@ -150,25 +150,25 @@ def names_of(structures: Any) -> list[str]:
     return names
 
 
-def structure_digest(structures: Sequence[Atoms]) -> str:
-    """SHA-256 over structures, in order, whatever they are called or labelled with."""
-    found = hashlib.sha256()
-    for atoms in structures:
-        _add_to(found, atoms)
-    return found.hexdigest()
+def stem_source(structures: Any, sources: Sequence[Any]) -> str | None:
+    """What a run folder is called after: the folder that was given, else the first file; None without any.
+
+    Args:
+        structures: As they were given.
+        sources: The same, by :func:`~atomml.workflows.inputs.sources_of`.
+    """
+    if isinstance(structures, str | Path) and Path(structures).is_dir():
+        return str(structures)
+    return next((str(split_index(source)[0]) for source in sources if isinstance(source, str)), None)
 
 
 def _digest_of(structures: Sequence[Atoms]) -> str:
-    """SHA-256 over structures and what their ``info`` says of them, in order."""
-    found = hashlib.sha256(structure_digest(structures).encode())
-    for atoms in structures:
-        found.update(repr(sorted((key, str(value)) for key, value in atoms.info.items())).encode())
-    return found.hexdigest()
-
-
-def _add_to(digest: Any, atoms: Atoms) -> None:
-    for array in (atoms.numbers.astype("<i8"), atoms.positions, atoms.cell.array, atoms.pbc):
-        digest.update(np.ascontiguousarray(array).tobytes())
+    """SHA-256 over structures and the plain values that their ``info`` has of them, in order."""
+    facts = [
+        sorted((str(key), str(value)) for key, value in atoms.info.items() if isinstance(value, _PLAIN))
+        for atoms in structures
+    ]
+    return digest_of(*(structure_digest(atoms) for atoms in structures), repr(facts))
 
 
 def _names(atoms: Atoms, path: Path | None, frame: int, label: str) -> list[str]:
@@ -193,7 +193,7 @@ def _check_labelled(found: LabelledSet, targets: Sequence[Target]) -> None:
 
     for target in targets:
         if not any(values.get(target.name) is not None for values in found.values):
-            names = sorted({name for values in found.values for name in values})
+            names = sorted({str(name) for values in found.values for name in values})
             hint = close_match(target.name, names, f"there are {', '.join(names) or 'none'}.")
             raise OptionError(f"No structure is labelled with {target.name!r}; {hint}")
 

@@ -71,12 +71,14 @@ def evaluate_property(
         InputError: A file, label, model or option that is wrong.
     """
     from atomml.property.ensemble import load_property_model
+    from atomml.workflows.inputs import sources_of
     from atomml.workflows.properties.property_data import names_of, read_labelled
 
     started = time.perf_counter()
     settings = build_options(PropertyEvaluateOptions, options)
     ensemble = load_property_model(model, settings.device)
-    labelled = read_labelled(data, ensemble.targets, settings.labels, needed=False)
+    sources = sources_of(data)
+    labelled = read_labelled(sources, ensemble.targets, settings.labels, needed=False)
     if not any(values.get(t.name) is not None for values in labelled.values for t in ensemble.targets):
         wanted = ", ".join(target.name for target in ensemble.targets)
         raise StructureError(f"No structure is labelled with {wanted}, which {ensemble.info.name} predicts.")
@@ -85,7 +87,7 @@ def evaluate_property(
         ensemble.check_atoms(labelled.atoms[0], labelled.wheres[0])
         raise InputError("No structure can be evaluated.")
     facts: dict[str, Any] = {
-        "structures": names_of(data),
+        "structures": names_of(sources),
         "model": str(model) if isinstance(model, str | Path) else ensemble.info.name,
     }
     with open_with_options(out, "property evaluate", settings, overwrite=overwrite, **facts) as run:

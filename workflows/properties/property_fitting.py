@@ -13,12 +13,12 @@ import torch
 from numpy.typing import NDArray
 
 from atomml.checkpoint import load_state, save_state
+from atomml.data.label import structure_digest
 from atomml.property.conformal import Calibration, calibrate, calibrate_classes
 from atomml.property.domain import Known, make_domain
 from atomml.property.ensemble import Answers, PropertyEnsemble, input_key
 from atomml.property.property_model import PropertyInput, PropertyModel, bare_graph, property_info
 from atomml.property.targets import Target
-from atomml.workflows.properties.property_data import structure_digest
 from atomml.workflows.properties.property_weights import family_weights
 
 if TYPE_CHECKING:
@@ -61,7 +61,7 @@ class InputStore:
         rows = self._rows_before(key) if missing and "describer" in model.hyperparameters() else None
         for done, k in enumerate(missing, start=1):
             atoms, where = data.atoms[k], data.wheres[k]
-            name = structure_digest([atoms])
+            name = structure_digest(atoms)
             known = None if rows is None else rows.get(name)
             if known is not None:
                 kept[id(atoms)] = PropertyInput(bare_graph(atoms), torch.from_numpy(known[None]))

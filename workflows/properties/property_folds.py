@@ -38,7 +38,7 @@ __all__ = ["Study"]
 Floats = NDArray[np.float64]
 
 COMBINED = "combined"
-_FORMAT = "atomml fold 2"
+_FORMAT = "atomml fold 3"
 _LEAST = 20  # structures of a prototype that gets a row of its own
 
 
@@ -92,6 +92,7 @@ class Study:
         self.prototypes = [prototype_of(atoms) for atoms in data.atoms]
         self.models = [*options.family, *([COMBINED] if len(options.family) > 1 else [])]
         self._describer: Any = None
+        self._digest = data.digest(targets)
 
     def go(self) -> PropertyStudyResult:
         """Every fold of every scheme, then the tables."""
@@ -180,13 +181,21 @@ class Study:
         return learned, held
 
     def _fold(self, scheme: str, number: int, test: NDArray[np.int64]) -> dict[str, Floats]:
-        """Answers of the members of one fold: fitted now, or kept from before."""
+        """Answers of the members of one fold: fitted now, or kept from before.
+
+        Raises:
+            CheckpointError: What was kept is of an older version, or of other structures or labels.
+        """
         folder = self.run.out / f"{scheme}-{number}"
         kept = folder / "answers.safetensors"
         if self.run.processes.agree(kept.exists()):
             state = load_state(kept)
             if state.header.get("format") != _FORMAT:
                 raise CheckpointError(f"{kept} is of an older version: start the study with --overwrite.")
+            if state.header.get("data") != self._digest:
+                raise CheckpointError(
+                    f"{kept} is of other structures or labels: start the study with --overwrite."
+                )
             return state.arrays
         folder.mkdir(exist_ok=True)
         began = time.perf_counter()
@@ -196,7 +205,7 @@ class Study:
             important = importance_rows(ensemble)
             if important:
                 write_table(folder / "importances.csv", important, list(important[0]))
-            save_state(kept, arrays, {"format": _FORMAT})
+            save_state(kept, arrays, {"format": _FORMAT, "data": self._digest})
         self.run.processes.wait()
         seconds = time.perf_counter() - began
         self.run.event("fold", scheme=scheme, number=number, structures=len(test), seconds=seconds)

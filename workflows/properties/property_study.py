@@ -83,7 +83,8 @@ def study_property(
     """
     from atomml.property.targets import parse_targets
     from atomml.run import RunFolder, default_folder
-    from atomml.workflows.properties.property_data import names_of, read_labelled, with_classes
+    from atomml.workflows.inputs import sources_of
+    from atomml.workflows.properties.property_data import names_of, read_labelled, stem_source, with_classes
     from atomml.workflows.properties.property_folds import Study
     from atomml.workflows.run_record import finish_run
     from atomml.workflows.trainings.training_folder import TrainingFolder
@@ -94,13 +95,15 @@ def study_property(
     if unknown := set(settings.schemes) - set(SCHEMES):
         raise OptionError(f"There is no scheme {sorted(unknown)[0]!r}: there are {', '.join(SCHEMES)}.")
     targets = parse_targets(settings.target, settings.classes)
-    labelled = read_labelled(data, targets, settings.labels)
+    sources = sources_of(data)
+    labelled = read_labelled(sources, targets, settings.labels)
     targets = with_classes(targets, settings.classes, labelled)
     labelled.encoded(targets)
     if len(labelled) < 5 * settings.folds:
         raise OptionError(f"{len(labelled)} structures are too few for {settings.folds} folds: give more.")
-    names = names_of(data)
-    folder = Path(out) if out is not None else default_folder("property-study", names[0])
+    names = names_of(sources)
+    stem = stem_source(data, sources)
+    folder = Path(out) if out is not None else default_folder("property-study", stem)
     facts: dict[str, Any] = {"structures": names, "shape": {k: dict(v) for k, v in (shape or {}).items()}}
     how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "started": started}
     with TrainingFolder("property study", settings, PropertyStudyOptions, folder, facts, **how) as run:

@@ -110,17 +110,21 @@ def train_property(
     """
     from atomml.property.targets import parse_targets
     from atomml.run import default_folder
-    from atomml.workflows.properties.property_data import names_of
+    from atomml.workflows.inputs import sources_of
+    from atomml.workflows.properties.property_data import names_of, stem_source
     from atomml.workflows.properties.property_session import GivenSets, PropertySession
 
     started = time.perf_counter()
     settings = build_options(PropertyTrainOptions, options)
     check_families(settings.family, shape or {})
     targets = parse_targets(settings.target, settings.classes)
+    given_train, train = train, sources_of(train)
+    valid, test = sources_of(valid), sources_of(test)
     names = {"train": names_of(train), "valid": names_of(valid), "test": names_of(test)}
     if not names["train"]:
         raise OptionError("atomml property train needs structures to train on: give files or structures.")
-    folder = Path(out) if out is not None else default_folder("property-train", names["train"][0])
+    stem = stem_source(given_train, train)
+    folder = Path(out) if out is not None else default_folder("property-train", stem)
     config = {**names, "shape": {family: dict(values) for family, values in (shape or {}).items()}}
     given = GivenSets(train, valid if names["valid"] else None, test if names["test"] else None)
     how: dict[str, Any] = {"resume": resume, "overwrite": overwrite, "started": started}
