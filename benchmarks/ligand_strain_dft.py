@@ -165,9 +165,7 @@ def _print(kept: dict[str, Any]) -> None:
     models = list(dict.fromkeys(model for one in kept.values() for model in one["models"]))
     shared = [n for n, one in kept.items() if all("pose" in one["models"].get(m, {}) for m in models)]
     print(f"\n{len(shared)} molecules, against {METHOD} at each model's geometries; kcal/mol\n")
-    print(
-        "| model | molecules | mean strain | mean DFT strain | MAE | 95% interval | median | bias | rank | CPU s |"
-    )
+    print("| model | molecules | mean | mean by DFT | MAE | 95% interval | median | bias | rank | CPU s |")
     print("|---|---|---|---|---|---|---|---|---|---|")
     lost = {n for n in shared for m in models if kept[n]["models"][m]["left_basin"]}
     for names, label in ((shared, "all"), ([name for name in shared if name not in lost], "in their basin")):
