@@ -204,7 +204,8 @@ class Potential(Heads, Model):
     def training_path(self) -> TrainingPath | None:
         """The training path for the device and type that the weights have now."""
         key = (self.device, self.dtype)
-        if key != self._training_key:
+        # Whether there is one may hang on the head that answers, so none is not remembered.
+        if key != self._training_key or self._training_path is None:
             self._training_path, self._training_key = self.build_training_path(), key
         return self._training_path
 

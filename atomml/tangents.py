@@ -6,7 +6,7 @@ derivative of the energy (forward over reverse: Pearlmutter, Neural Comput. 6, 1
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -14,7 +14,7 @@ from torch import Tensor
 from atomml.graph.atom_graph import AtomGraph
 from atomml.model import virial_to_stress
 
-__all__ = ["direction_of_loss", "with_tangents"]
+__all__ = ["direction_of_loss", "linear_form", "weight_gradients", "with_tangents"]
 
 
 def direction_of_loss(
@@ -39,6 +39,41 @@ def direction_of_loss(
         strain = virial_to_stress(stress, graph).nan_to_num(nan=0.0)
         along = along + torch.einsum("ei,eij->ej", vectors, strain[graph.batch[centre]])
     return along
+
+
+def linear_form(
+    graph: AtomGraph, given: Mapping[str, Tensor | None], site: Tensor, described: Mapping[str, Tensor]
+) -> Tensor:
+    """What has the loss's gradients: tangents once, each output as often as the loss asks for it.
+
+    Args:
+        graph: Structures.
+        given: The loss's gradients by field of the prediction; None where it does not ask.
+        site: ``(k, n_atoms)`` energies and, with k = 2, their tangents.
+        described: ``(n_atoms, ...)`` other fields by name; of a crystal, that which is summed over its atoms.
+    """
+    total = site[1:].sum()
+    each = given["site_energies"]
+    if given["energy"] is not None:
+        own = given["energy"][graph.batch]
+        each = own if each is None else each + own
+    if each is not None:
+        total = total + (each.to(site.dtype) * site[0]).sum()
+    for name, output in described.items():
+        gradient = given[name]
+        if gradient is not None:
+            of_atoms = gradient[graph.batch] if name == "crystal_features" else gradient
+            total = total + (of_atoms.to(output.dtype) * output).sum()
+    return total
+
+
+def weight_gradients(
+    loss: Tensor, weights: Sequence[Tensor], wanted: Sequence[bool]
+) -> tuple[Tensor | None, ...]:
+    """Gradients of the weights that are wanted, zeros where nothing depends; None of the others."""
+    asking = [one for one, on in zip(weights, wanted, strict=True) if on]
+    answer = iter(torch.autograd.grad(loss, asking, allow_unused=True, materialize_grads=True))
+    return tuple(next(answer) if on else None for on in wanted)
 
 
 def with_tangents(

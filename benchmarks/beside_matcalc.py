@@ -122,7 +122,7 @@ def our_rows(kind: str, chosen: Sequence[Any], told: argparse.Namespace) -> dict
     known = {row["id"]: row for row in read_rows(told.out) if all(row.get(k) == v for k, v in key.items())}
     missing = [atoms for atoms in chosen if atoms.info["id"] not in known]
     if missing:
-        compute: Callable[..., dict[str, Any]] = globals()[f"our_{kind}"]
+        compute = COMPUTE[kind]
         model = load_model("chgnet-0.3.0", dtype=DTYPE[kind], device="cpu")
         compute(chosen[0], model)  # not counted: the first call compiles or loads the kernels
         for atoms in missing:
@@ -189,6 +189,14 @@ def our_vacancy(atoms: Any, model: Any) -> dict[str, Any]:
     settings = SETTINGS["vacancy"]
     found = vacancy(atoms, model, min_length=settings["min_length"], fmax=settings["fmax"])
     return {"vacancy_formation_energy": found.vacancy_formation_energy, "atoms": found.n_atoms}
+
+
+COMPUTE: dict[str, Callable[[Any, Any], dict[str, Any]]] = {
+    "moduli": our_moduli,
+    "heat": our_heat,
+    "formation": our_formation,
+    "vacancy": our_vacancy,
+}
 
 
 def peer_rows(

@@ -14,9 +14,9 @@ import argparse
 import warnings
 from typing import Any
 
+from hamiltonian_learning import SMILES
 from machine import describe, limit_threads
 
-SMILES = {"water": "O", "ethanol": "CCO", "malonaldehyde": "OC=CC=O"}
 FUNCTIONAL, BASIS = "pbe", "def2-svp"
 
 

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Mapping
 from concurrent.futures import Executor, Future
 from contextlib import AbstractContextManager
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +15,9 @@ from atomml.errors import OptionError
 from atomml.jobs import Outcome
 from atomml.run import RunFolder, plain
 from atomml.worker_pool import WorkerPool, available_cpus
-from atomml.workflows.inputs import GivenModel
+from atomml.workflows.inputs import GivenModel, given_model
 
-__all__ = ["Clock", "Here", "context_of", "executor_of", "has_name", "workers_for"]
+__all__ = ["Clock", "Here", "context_of", "executor_of", "has_name", "loaded_once", "workers_for"]
 
 
 def context_of(model: GivenModel, *facts: Any) -> str:
@@ -53,6 +55,28 @@ def workers_for(model: GivenModel, named: bool, asked: int | None) -> int:
         return 0
     on_gpu = model.potential is not None and model.potential.device.type != "cpu"
     return 1 if on_gpu else available_cpus()
+
+
+def loaded_once(
+    model: str | GivenModel, calculator: Mapping[str, Any], dtype: str, device: str
+) -> GivenModel:
+    """The model of a task: itself, or by its name, loaded at the first call in a process.
+
+    Args:
+        model: Name or file, or the model where the work stays in one process.
+        calculator: Keyword arguments for ``ase:MODULE:CLASS``.
+        dtype: Precision of a model that is loaded.
+        device: Device of a model that is loaded.
+    """
+    if isinstance(model, GivenModel):
+        return model
+    return _loaded(model, json.dumps(plain(calculator)), dtype, device)
+
+
+@lru_cache(maxsize=2)
+def _loaded(name: str, calculator: str, dtype: str, device: str) -> GivenModel:
+    settings = json.loads(calculator)
+    return given_model(name, dtype=dtype, device=device, calculator=settings, allow_code=True)
 
 
 def executor_of(workers: int, threads: int, kind: str) -> AbstractContextManager[Executor]:

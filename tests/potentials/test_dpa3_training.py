@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from ase.build import bulk, molecule
-from every_field import loss_of
+from every_field import assert_prediction_is_plain, difference_along, gradients, insisting, loss_of
 from test_dpa3 import FAST, PLAIN_ONLY, crystals, small
 from torch import Tensor
 
@@ -46,21 +45,6 @@ def graph_of(copies: int = 1) -> AtomGraph:
     return build_graph([*crystals() * copies, dense, molecule("H2O")], 4.5, 3.5)
 
 
-def gradients(model: DPA3, graph: AtomGraph, names: tuple[str, ...] = FIELDS) -> dict[str, Tensor]:
-    """Of the loss, by the path that ``differentiable`` takes; zeros where nothing depends."""
-    model.zero_grad()
-    loss_of(model.differentiable(graph, create_graph=True), graph, names).backward()
-    return {
-        name: torch.zeros_like(weights) if weights.grad is None else weights.grad.clone()
-        for name, weights in model.named_parameters()
-    }
-
-
-def insisting(graph: AtomGraph) -> AtomGraph:
-    """The same; positions that ask for a gradient insist on double backward."""
-    return replace(graph, positions=graph.positions.clone().requires_grad_())
-
-
 def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
     """Sums of some ten thousand terms in float64, in another order."""
     scale = max(float(expected.abs().max()) for expected in theirs.values() if expected.numel())
@@ -72,7 +56,7 @@ def assert_same(ours: dict[str, Tensor], theirs: dict[str, Tensor]) -> None:
 def test_gradients_are_those_of_double_backward(kind: str) -> None:
     model, graph = model_of(kind), graph_of()
     assert isinstance(model.training_path(), TrainingDPA3)
-    assert_same(gradients(model, graph), gradients(model, insisting(graph)))
+    assert_same(gradients(model, graph, FIELDS), gradients(model, insisting(graph), FIELDS))
 
 
 @pytest.mark.parametrize("threads", [1, 2])
@@ -87,7 +71,7 @@ def test_one_structure_is_shared_by_threads_too() -> None:
     """Its parts add to copies of what they share."""
     model, graph = model_of(), build_graph(bulk("SiO", "zincblende", 4.6, cubic=True), 4.5, 3.5)
     torch.set_num_threads(2)
-    assert_same(gradients(model, graph), gradients(model, insisting(graph)))
+    assert_same(gradients(model, graph, FIELDS), gradients(model, insisting(graph), FIELDS))
 
 
 def test_gradients_are_central_differences() -> None:
@@ -99,37 +83,23 @@ def test_gradients_are_central_differences() -> None:
         for name, w in model.named_parameters()
     }
     analytic = sum(float((ours[name] * along[name]).sum()) for name in along)
-    numeric, step = 0.0, 1e-4
-    # Fourth order: the error falls as step^4, rounding grows as 1e-16 / step.
-    for point, weight in ((1, 2 / 3), (-1, -2 / 3), (2, -1 / 12), (-2, 1 / 12)):
-        with torch.no_grad():
-            for name, w in model.named_parameters():
-                w += point * step * along[name]
-            found = model.predict(graph, path="plain")
-            numeric += weight / step * float(loss_of(found, graph, ("energy", "forces", "stress")))
-            for name, w in model.named_parameters():
-                w -= point * step * along[name]
+    numeric = difference_along(model, graph, ("energy", "forces", "stress"), along, "plain")
     assert numeric == pytest.approx(analytic, rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["published kind", "data sets"])
 def test_the_prediction_is_that_of_the_plain_path(kind: str) -> None:
     model, graph = model_of(kind), graph_of()
-    ours, slow = model.differentiable(graph, create_graph=True), model.predict(graph, path="plain")
-    for name in FIELDS:
-        value, expected = getattr(ours, name), getattr(slow, name)
-        assert value.requires_grad
-        scale = float(expected.nan_to_num().abs().max())
-        torch.testing.assert_close(value.detach(), expected, atol=1e-11 * scale, rtol=1e-11, equal_nan=True)
+    assert_prediction_is_plain(model, graph, FIELDS)
 
 
 def test_float32_gradients_are_near_those_of_float64_with_the_same_bits_every_time() -> None:
     graph = graph_of()
-    exact = gradients(model_of(), graph)
+    exact = gradients(model_of(), graph, FIELDS)
     model = model_of(dtype=torch.float32)
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        first, second = gradients(model, graph), gradients(model, graph)
+        first, second = gradients(model, graph, FIELDS), gradients(model, graph, FIELDS)
         for name, found in first.items():
             assert torch.equal(found, second[name])
             # Some hundred float32 roundings of 6e-8 on the way to each sum.
@@ -146,10 +116,10 @@ def test_atoms_alone_have_gradients_too() -> None:
 
 def test_frozen_weights_ask_for_nothing() -> None:
     model, graph = model_of(), graph_of()
-    everything = gradients(model, graph)
+    everything = gradients(model, graph, FIELDS)
     for name, weights in model.named_parameters():
         weights.requires_grad_("fitting" in name or "layers.1" in name)
-    for name, found in gradients(model, graph).items():
+    for name, found in gradients(model, graph, FIELDS).items():
         frozen = not ("fitting" in name or "layers.1" in name)
         expected = torch.zeros_like(found) if frozen else everything[name]
         torch.testing.assert_close(found, expected, atol=1e-12, rtol=1e-9)
@@ -158,13 +128,13 @@ def test_frozen_weights_ask_for_nothing() -> None:
 def test_another_head_and_changed_weights_are_seen() -> None:
     """The path reads the model as it is at each call."""
     model, graph = model_of("data sets"), graph_of()
-    before = gradients(model, graph)
+    before = gradients(model, graph, FIELDS)
     model.with_head("a")
     with torch.no_grad():
         model.embedding += 0.1
-    after = gradients(model, graph)
+    after = gradients(model, graph, FIELDS)
     assert float((after["fitting.layers.0.weight"] - before["fitting.layers.0.weight"]).abs().max()) > 1e-3
-    assert_same(after, gradients(model, insisting(graph)))
+    assert_same(after, gradients(model, insisting(graph), FIELDS))
 
 
 def test_weights_changed_before_backward_are_refused() -> None:

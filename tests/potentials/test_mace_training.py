@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import pytest
 import torch
 from ase.build import bulk, molecule
-from every_field import loss_of
+from every_field import assert_prediction_is_plain, difference_along, gradients, insisting
 from test_mace import small
 from test_mace_fast import KINDS, crystals
-from torch import Tensor
 
 from atomml.graph import build_graph
 from atomml.graph.atom_graph import AtomGraph
@@ -43,27 +41,11 @@ def graph_of(copies: int = 1) -> AtomGraph:
     return build_graph([*crystals() * copies, large, molecule("H2O")], 4.0)
 
 
-def gradients(model: MACE, graph: AtomGraph, names: tuple[str, ...] = FIELDS) -> dict[str, Tensor]:
-    """Of the loss, by the path that ``differentiable`` takes; zeros where nothing depends."""
-    model.zero_grad()
-    found = model.differentiable(graph, create_graph=True)
-    loss_of(found, graph, names).backward()
-    return {
-        name: torch.zeros_like(weights) if weights.grad is None else weights.grad.clone()
-        for name, weights in model.named_parameters()
-    }
-
-
-def insisting(graph: AtomGraph) -> AtomGraph:
-    """The same; positions that ask for a gradient insist on double backward."""
-    return replace(graph, positions=graph.positions.clone().requires_grad_())
-
-
 @pytest.mark.parametrize("kind", KINDS)
 def test_gradients_are_those_of_double_backward(kind: str) -> None:
     model, graph = model_of(kind), graph_of()
     assert TrainingMACE.supports(model)
-    ours, theirs = gradients(model, graph), gradients(model, insisting(graph))
+    ours, theirs = gradients(model, graph, FIELDS), gradients(model, insisting(graph), FIELDS)
     scale = max(float(expected.abs().max()) for expected in theirs.values() if expected.numel())
     for name, expected in theirs.items():
         # Sums of some thousand terms in float64, in another order.
@@ -89,36 +71,23 @@ def test_gradients_are_central_differences() -> None:
         name: torch.randn(w.shape, dtype=w.dtype, generator=generator) for name, w in model.named_parameters()
     }
     analytic = sum(float((ours[name] * along[name]).sum()) for name in along)
-    numeric, step = 0.0, 1e-4
-    # Fourth order: the error falls as step^4, rounding grows as 1e-16 / step.
-    for point, weight in ((1, 2 / 3), (-1, -2 / 3), (2, -1 / 12), (-2, 1 / 12)):
-        with torch.no_grad():
-            for name, w in model.named_parameters():
-                w += point * step * along[name]
-            numeric += weight / step * float(loss_of(model.predict(graph), graph, ("energy", "forces")))
-            for name, w in model.named_parameters():
-                w -= point * step * along[name]
+    numeric = difference_along(model, graph, ("energy", "forces"), along, "plain")
     assert numeric == pytest.approx(analytic, rel=1e-6)
 
 
 @pytest.mark.parametrize("kind", ["residual", "density", "shared, cut late"])
 def test_the_prediction_is_that_of_the_plain_path(kind: str) -> None:
     model, graph = model_of(kind), graph_of()
-    ours, slow = model.differentiable(graph, create_graph=True), model.predict(graph, path="plain")
-    for name in FIELDS:
-        value, expected = getattr(ours, name), getattr(slow, name)
-        assert value.requires_grad
-        scale = float(expected.nan_to_num().abs().max())
-        torch.testing.assert_close(value.detach(), expected, atol=1e-11 * scale, rtol=1e-11, equal_nan=True)
+    assert_prediction_is_plain(model, graph, FIELDS)
 
 
 def test_float32_gradients_are_near_those_of_float64_with_the_same_bits_every_time() -> None:
     graph = graph_of()
-    exact = gradients(model_of(), graph)
+    exact = gradients(model_of(), graph, FIELDS)
     model = model_of(dtype=torch.float32)
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        first, second = gradients(model, graph), gradients(model, graph)
+        first, second = gradients(model, graph, FIELDS), gradients(model, graph, FIELDS)
         for name, found in first.items():
             assert torch.equal(found, second[name])
             # Some hundred float32 roundings of 6e-8 on the way to each sum.
@@ -145,10 +114,10 @@ def test_heads_that_do_not_answer_learn_nothing() -> None:
 
 def test_frozen_weights_ask_for_nothing() -> None:
     model, graph = model_of(), graph_of()
-    everything = gradients(model, graph)
+    everything = gradients(model, graph, FIELDS)
     for name, weights in model.named_parameters():
         weights.requires_grad_("readouts" in name)
-    some = gradients(model, graph)
+    some = gradients(model, graph, FIELDS)
     for name, found in some.items():
         expected = everything[name] if "readouts" in name else torch.zeros_like(found)
         torch.testing.assert_close(found, expected, atol=0.0, rtol=1e-9)

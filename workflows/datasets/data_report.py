@@ -113,7 +113,6 @@ def report_data(
         evidence = replace(evidence, unread={**evidence.unread, **hidden})
         found = Audit(judge(evidence, model), evidence)
         result = _result(found)
-        result.folder = run.path if run.kept else None
         _say_what_was_sampled(run, evidence)
         _write_tables(run, found)
         record = None if model is None else {"name": model.info.name, "sha256": model.info.sha256 or None}

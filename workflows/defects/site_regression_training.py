@@ -170,7 +170,6 @@ def train_site_regressor(
     ) as run:
         inputs = [input_record(path) for path in dict.fromkeys(one.path for one in given)]
         result = _train(run, sites, used, chosen, inputs)
-        result.folder = run.path if run.kept else None
         seconds = time.perf_counter() - started
         finish_run(run, result, model=used.record(), inputs=inputs, seconds=seconds)
         return result

@@ -145,7 +145,6 @@ def _run(
     level.check(given.atoms, given.label)
     with open_with_options(out, command, options, overwrite=overwrite, structures=[given.label]) as run:
         result = DFTEnergyResult(level=level.name, method=level.method)
-        result.folder = run.path if run.kept else None
         atoms, field_ = given.atoms.copy(), None
         if isinstance(options, DFTOptimizeOptions):
             field_, log = _optimised(atoms, level, options)

@@ -129,7 +129,6 @@ def dft_label(
         densities = _densities(dict(zip(names, molecules, strict=True)), entries)
         atoms = dict(zip(symbols, energies, strict=False))
         result = DFTLabelResult(method=found.method, output=str(target))
-        result.folder = run.path if run.kept else None
         result.rows = _rows(names, molecules, energies[len(symbols) :], atoms)
         more = _write_densities(result, target, names, molecules, densities) if settings.density else {}
         write_atomic(target, _document(result, names, molecules, symbols, more))

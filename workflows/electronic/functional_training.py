@@ -312,6 +312,5 @@ class _Training:
             pairs = zip(one.reactions, errors, strict=True)
             result.rows += [{"set": what, **reaction_row(r, e)} for r, e in pairs]
         result.converged_share = 1 - n_failed / max(n_species, 1)
-        result.folder = self.run.path
         write_table(self.run.file("reactions.csv"), result.rows, list(result.rows[0]))
         return result

@@ -122,7 +122,7 @@ def evaluate_hamiltonian(
             found.append(_errors_of(entry, predictor, train, settings.energy))
             run.event("molecule", step=number + 1, of=len(dataset), id=entry.where)
         result = _summed(found, dataset, settings.resamples)
-        result.level, result.folder = level, run.path if run.kept else None
+        result.level = level
         write_table(run.file("errors.csv"), result.rows, list(result.rows[0]))
         record = {"name": info.name, "sha256": info.sha256, "family": info.family}
         seconds = time.perf_counter() - started

@@ -81,7 +81,6 @@ def import_hamiltonians(
     with open_with_options(
         out, "hamiltonian import", settings, overwrite=overwrite, structures=[str(path)], to=str(to)
     ) as run:
-        result.folder = run.path if run.kept else None
         inputs = [input_record(Path(path))]
         result.n_molecules = write_entries(target, _entries(path, settings, run, result), inputs)
         seconds = time.perf_counter() - started

@@ -88,7 +88,6 @@ def predict_hamiltonian(
     with molecule_run("hamiltonian predict", structures, model, settings, out, overwrite) as job:
         run, predictor = job.run, job.predictor
         result = HamiltonianPredictResult(n_molecules=len(job.given), level=predictor.level.name)
-        result.folder = run.path if run.kept else None
         rows, atoms_rows = [], []
         for number, one in job.molecules():
             row, charges = _molecule(run, number, one, predictor, settings, result)

@@ -96,7 +96,6 @@ def sample_geometries(
         structures=[one.label for one in given],
         to=str(to),
     ) as run:
-        result.folder = run.path if run.kept else None
         frames: list[Atoms] = []
         squares = []
         for number, one in enumerate(given):

@@ -88,7 +88,6 @@ def scf_hamiltonian(
     with molecule_run("hamiltonian scf", structures, model, settings, out, overwrite) as job:
         run, predictor = job.run, job.predictor
         result = HamiltonianScfResult(n_molecules=len(job.given), level=predictor.level.name)
-        result.folder = run.path if run.kept else None
         for _, one in job.molecules():
             result.rows.append(_row(one, predictor, settings))
         _sum_up(result, settings.compare)

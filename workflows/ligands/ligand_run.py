@@ -132,7 +132,6 @@ class LigandRun:
         threshold = threshold_for(self.options.threshold, self.model)
         result = result_of(records, len(ligands), threshold)
         result.n_waiting = sum(record.waiting for record in records) if self.options.merge else None
-        result.folder = self.run.path if self.run.kept else None
         write_files(self.run, result)
         self._warn(records, result)
         files = [source for source in self.sources if isinstance(source, str)]

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import lru_cache
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,7 +11,7 @@ import numpy as np
 from atomml.data.force_fields import KCAL_PER_MOL
 from atomml.errors import AtomMLError, RunFailedError
 from atomml.run import plain
-from atomml.workflows.inputs import GivenModel, GivenStructure, given_model
+from atomml.workflows.inputs import GivenModel, GivenStructure
 from atomml.workflows.ligands.ligand_chemistry import (
     Ligand,
     angles_of,
@@ -28,6 +26,7 @@ from atomml.workflows.ligands.ligand_pool import Minimum, Pool, boltzmann_mean
 from atomml.workflows.ligands.pose_strain import LigandStrainOptions
 from atomml.workflows.relaxing.quasi_newton import StiffFirst
 from atomml.workflows.relaxing.relaxation_batched import Relaxed, relax_batched
+from atomml.workflows.work_sharing import loaded_once
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -63,9 +62,7 @@ class LigandTask:
 
     def loaded(self) -> GivenModel:
         """The model, loaded at the first call in a process."""
-        if isinstance(self.model, GivenModel):
-            return self.model
-        return _loaded(self.model, json.dumps(plain(self.calculator)), self.dtype, self.device)
+        return loaded_once(self.model, self.calculator, self.dtype, self.device)
 
 
 @dataclass(frozen=True)
@@ -126,12 +123,6 @@ class _Case:
     bound: list[_Bound]
     pool: Pool | None = None
     error: str | None = None
-
-
-@lru_cache(maxsize=2)
-def _loaded(name: str, calculator: str, dtype: str, device: str) -> GivenModel:
-    settings = json.loads(calculator)
-    return given_model(name, dtype=dtype, device=device, calculator=settings, allow_code=True)
 
 
 def work(orders: Sequence[LigandOrder]) -> list[Answer]:

@@ -95,7 +95,7 @@ def evaluate_property(
         if skipped:
             run.warn(f"{skipped} of {len(labelled)} structures hold elements that the model does not know.")
         result, rows = _evaluated(ensemble, labelled.subset(covered), settings.resamples, run.event)
-        result.n_skipped, result.folder = skipped, run.path if run.kept else None
+        result.n_skipped = skipped
         if result.n_known:
             run.warn(
                 f"{result.n_known} structures are, or nearly are, training structures: scores_new leaves "

@@ -6,18 +6,17 @@ one. The model is loaded once for a process.
 
 from __future__ import annotations
 
-import json
 import logging
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from atomml.errors import AtomMLError
 from atomml.run import listening, plain
-from atomml.workflows.inputs import GivenModel, GivenStructure, given_model
+from atomml.workflows.inputs import GivenModel, GivenStructure
+from atomml.workflows.work_sharing import loaded_once
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -52,9 +51,7 @@ class ScreenTask:
 
     def loaded(self) -> GivenModel:
         """The model, loaded at the first call in a process."""
-        if isinstance(self.model, GivenModel):
-            return self.model
-        return _loaded(self.model, json.dumps(plain(self.calculator)), self.dtype, self.device)
+        return loaded_once(self.model, self.calculator, self.dtype, self.device)
 
 
 @dataclass(frozen=True)
@@ -72,12 +69,6 @@ class Order:
     given: GivenStructure | None
     error: str | None = None
     folder: str = ""
-
-
-@lru_cache(maxsize=2)
-def _loaded(name: str, calculator: str, dtype: str, device: str) -> GivenModel:
-    settings = json.loads(calculator)
-    return given_model(name, dtype=dtype, device=device, calculator=settings, allow_code=True)
 
 
 def work(orders: Sequence[Order]) -> list[Answer]:

@@ -22,7 +22,7 @@ from atomml.potentials.chgnet.fast import FastCHGNet, Geometry
 from atomml.potentials.chgnet.model import COSINE_SHRINK, CHGNet
 from atomml.potentials.chgnet.training.functions import Parts, Rows
 from atomml.potentials.chgnet.training.network import Directed, evaluate
-from atomml.tangents import direction_of_loss
+from atomml.tangents import direction_of_loss, linear_form, weight_gradients
 
 __all__ = ["TrainingCHGNet"]
 
@@ -75,31 +75,15 @@ class _Prediction(torch.autograd.Function):
         batch = _directed(graph, ctx.geometry, given["forces"], given["stress"], leaves[0].dtype)
         with torch.enable_grad():
             found = evaluate(dict(zip(ctx.names, leaves, strict=True)), ctx.config, batch)
-            loss = _linear_form(graph, given, found)
-            asking = [leaf for leaf in leaves if leaf.requires_grad]
-            answer = iter(torch.autograd.grad(loss, asking, allow_unused=True, materialize_grads=True))
-        return (None,) * 5 + tuple(next(answer) if on else None for on in wanted)
-
-
-def _linear_form(graph: AtomGraph, given: dict[str, Tensor | None], found: Any) -> Tensor:
-    """What has the loss's gradients: tangents once, each output as often as the loss asks for it."""
-    total = found.site.new_zeros(())
-    if given["forces"] is not None or given["stress"] is not None:
-        total = total + found.site[1].sum()
-    site = given["site_energies"]
-    if given["energy"] is not None:
-        own = given["energy"][graph.batch]
-        site = own if site is None else site + own
-    crystal = given["crystal_features"]
-    for gradient, output in (
-        (site, found.site[0]),
-        (given["magmoms"], found.magmoms),
-        (given["atom_features"], found.atom_features),
-        (None if crystal is None else crystal[graph.batch], found.readout_features),
-    ):
-        if gradient is not None:
-            total = total + (gradient.to(output.dtype) * output).sum()
-    return total
+            asked = given["forces"] is not None or given["stress"] is not None
+            described = {
+                "magmoms": found.magmoms,
+                "atom_features": found.atom_features,
+                "crystal_features": found.readout_features,
+            }
+            loss = linear_form(graph, given, found.site if asked else found.site[:1], described)
+            gradients_of = weight_gradients(loss, leaves, wanted)
+        return (None,) * 5 + gradients_of
 
 
 def _directed(

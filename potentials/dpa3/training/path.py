@@ -26,7 +26,7 @@ from atomml.potentials.dpa3.surroundings import COSINE_SHRINK, bond_terms, edge_
 from atomml.potentials.dpa3.training.angles import cosine_duals
 from atomml.potentials.dpa3.training.functions import Array, Placed
 from atomml.potentials.dpa3.training.network import evaluate
-from atomml.tangents import direction_of_loss, with_tangents
+from atomml.tangents import direction_of_loss, linear_form, weight_gradients, with_tangents
 
 __all__ = ["TrainingDPA3"]
 
@@ -74,32 +74,13 @@ class _Prediction(torch.autograd.Function):
         """Gradients of the weights, from the network with tangents."""
         given = dict(zip(NAMES, gradients, strict=True))
         wanted = ctx.needs_input_grad[4:]
-        asking = [weights for weights, on in zip(ctx.saved_tensors, wanted, strict=True) if on]
         placed = _placed(ctx.model, ctx.graph, given["forces"], given["stress"], ctx.act)
         with torch.enable_grad():
-            loss = _linear_form(ctx.graph, given, *evaluate(ctx.model, ctx.head, ctx.graph, placed))
-            answer = iter(torch.autograd.grad(loss, asking, allow_unused=True, materialize_grads=True))
-        return (None,) * 4 + tuple(next(answer) if on else None for on in wanted)
-
-
-def _linear_form(
-    graph: AtomGraph, given: dict[str, Tensor | None], site: Tensor, described: Tensor
-) -> Tensor:
-    """What has the loss's gradients: tangents once, each output as often as the loss asks for it."""
-    total = site[1].sum()
-    each = given["site_energies"]
-    if given["energy"] is not None:
-        own = given["energy"][graph.batch]
-        each = own if each is None else each + own
-    crystal = given["crystal_features"]
-    for gradient, output in (
-        (each, site[0]),
-        (given["atom_features"], described),
-        (None if crystal is None else crystal[graph.batch], described),
-    ):
-        if gradient is not None:
-            total = total + (gradient.to(output.dtype) * output).sum()
-    return total
+            site, atoms = evaluate(ctx.model, ctx.head, ctx.graph, placed)
+            described = {"atom_features": atoms, "crystal_features": atoms}
+            loss = linear_form(ctx.graph, given, site, described)
+            found = weight_gradients(loss, ctx.saved_tensors, wanted)
+        return (None,) * 4 + found
 
 
 def _placed(

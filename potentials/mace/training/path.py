@@ -26,7 +26,7 @@ from atomml.potentials.mace.model import MACE
 from atomml.potentials.mace.product import Product
 from atomml.potentials.mace.training.functions import Edges
 from atomml.potentials.mace.training.network import Layer, Placed, readout
-from atomml.tangents import direction_of_loss, with_tangents
+from atomml.tangents import direction_of_loss, linear_form, weight_gradients, with_tangents
 
 __all__ = ["TrainingMACE"]
 
@@ -122,35 +122,15 @@ class _Prediction(torch.autograd.Function):
         """Gradients of the weights, from the network with tangents."""
         given = dict(zip(NAMES, gradients, strict=True))
         model, graph, head = ctx.model, ctx.graph, ctx.head
-        asking = [weights for weights in model.parameters() if weights.requires_grad]
+        weights = list(model.parameters())
         vectors = graph.edge_vectors()
         along = direction_of_loss(graph, vectors, given["forces"], given["stress"])
         with torch.enable_grad():
-            found = ctx.path.evaluate(model, head, graph, _placed(model, graph, vectors, along))
-            loss = _linear_form(model, graph, head, given, *found)
-            answer = iter(torch.autograd.grad(loss, asking, allow_unused=True, materialize_grads=True))
-        return (None,) * 5 + tuple(next(answer) if w.requires_grad else None for w in model.parameters())
-
-
-def _linear_form(
-    model: MACE, graph: AtomGraph, head: int, given: dict[str, Tensor | None], site: Tensor, described: Tensor
-) -> Tensor:
-    """What has the loss's gradients: tangents once, each output as often as the loss asks for it."""
-    n, scale = graph.n_atoms, model.scale[head].to(site.dtype)
-    total = site.new_zeros(())
-    if len(site) > n:
-        total = total + scale * site[n:].sum()
-    each = given["site_energies"]
-    if given["energy"] is not None:
-        own = given["energy"][graph.batch]
-        each = own if each is None else each + own
-    if each is not None:
-        total = total + scale * (each.to(site.dtype) * site[:n]).sum()
-    crystal = given["crystal_features"]
-    for gradient in (given["atom_features"], None if crystal is None else crystal[graph.batch]):
-        if gradient is not None:
-            total = total + (gradient.to(described.dtype) * described).sum()
-    return total
+            site, atoms = ctx.path.evaluate(model, head, graph, _placed(model, graph, vectors, along))
+            scaled = model.scale[head].to(site.dtype) * site.reshape(-1, graph.n_atoms)
+            loss = linear_form(graph, given, scaled, {"atom_features": atoms, "crystal_features": atoms})
+            found = weight_gradients(loss, weights, [one.requires_grad for one in weights])
+        return (None,) * 5 + found
 
 
 def _placed(model: MACE, graph: AtomGraph, vectors: Tensor, along: Tensor | None = None) -> Placed:
