@@ -10,7 +10,7 @@ import pytest
 from ase import Atoms
 from ase.build import bulk
 from ase.calculators.calculator import Calculator, all_changes
-from conftest import labelled, rattled
+from noble_gases import labelled, rattled
 
 from atomml.data.entry import Entry, Labels
 from atomml.data.error_tally import check_labels

@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 from ase.calculators.singlepoint import SinglePointCalculator
 from ase.io import read, write
-from conftest import rattled
+from noble_gases import rattled
 
 from atomml.cli.main import main
 from atomml.data.entry import Entry
