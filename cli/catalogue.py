@@ -174,17 +174,18 @@ WORKFLOWS = {
 }
 
 
-def leading_workflow(argv: Sequence[str], known: str) -> str | None:
+def leading_workflow(argv: Sequence[str], known: str, also: Sequence[str] = ()) -> str | None:
     """The workflow of one structure that is named first; None for a flag or nothing.
 
     Args:
         argv: Words of the command.
         known: Which ones there are, for the message.
+        also: What else may stand first, for a near miss.
 
     Raises:
         OptionError: There is none of this name.
     """
     name = argv[0] if argv and not argv[0].startswith("-") else None
     if name is not None and name not in OF_ONE_STRUCTURE:
-        raise OptionError(f"There is no workflow {name!r}; {close_match(name, OF_ONE_STRUCTURE, known)}")
+        raise OptionError(f"There is no workflow {name!r}; {close_match(name, (*OF_ONE_STRUCTURE, *also), known)}")
     return name

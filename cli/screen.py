@@ -28,7 +28,6 @@ from atomml.workflows.screens.screening import ScreenOptions
 
 __all__ = ["Screening", "parse_screen", "run", "show_screen"]
 
-_KNOWN = f"there are {', '.join(OF_ONE_STRUCTURE)}."
 _SHOWN = 20
 
 
@@ -63,7 +62,7 @@ class Screening:
 
 
 def parse_screen(
-    name: str, argv: Sequence[str], more: dict[str, OptionSpec], description: str, known: str = _KNOWN
+    name: str, argv: Sequence[str], more: dict[str, OptionSpec], description: str, also: Sequence[str] = ()
 ) -> tuple[Screening, dict[str, Any]]:
     """The command line of ``screen``, or of a command with the same words and options of its own.
 
@@ -72,7 +71,7 @@ def parse_screen(
         argv: Its words.
         more: Its own options, beside those of ``screen``.
         description: For the help.
-        known: What may stand first, for the help and errors.
+        also: What else may stand first, for the help and errors.
 
     Returns:
         The screen, and the values of ``more``.
@@ -80,7 +79,8 @@ def parse_screen(
     Raises:
         OptionError: No workflow, no structures, a wrong option.
     """
-    workflow = leading_workflow(argv, known)
+    known = f"there are {', '.join((*OF_ONE_STRUCTURE, *also))}."
+    workflow = leading_workflow(argv, known, also)
     own = WORKFLOWS[workflow].specs() if workflow else {}
     about = option_specs(ScreenOptions)
     shared = {key: spec for key, spec in option_specs(SharedOptions).items() if key not in own}

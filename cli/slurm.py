@@ -16,7 +16,6 @@ from atomml.cli.screen import parse_screen
 from atomml.config import option_specs
 from atomml.errors import OptionError
 from atomml.options import option
-from atomml.workflows import OF_ONE_STRUCTURE
 
 __all__ = ["Sharded", "SlurmOptions", "run", "slurm_script"]
 
@@ -86,8 +85,7 @@ def _parse(name: str, argv: Sequence[str]) -> tuple[Sharded, dict[str, Any]]:
         poses, own = parse_poses(f"atomml {name} {_LIGANDS}", argv[1:], specs, _about(_LIGANDS))
         given = frozenset(vars(poses.found))
         return Sharded(f"atomml-{_LIGANDS}", tuple(words), str(poses.folder), poses.values, given), own
-    known = f"there are {', '.join((*OF_ONE_STRUCTURE, _LIGANDS))}."
-    found, own = parse_screen(name, argv, specs, f"{_about('screen')} {_ALSO}", known)
+    found, own = parse_screen(name, argv, specs, f"{_about('screen')} {_ALSO}", (_LIGANDS,))
     given = frozenset(vars(found.found))
     job = f"atomml-{found.workflow}"
     return Sharded(job, ("screen", *words), str(found.folder), found.values, given), own

@@ -122,3 +122,12 @@ def test_what_a_directive_cannot_hold_is_refused(
     assert "--device cuda" in text
     assert "\nmodule load x\n" in text
     assert subprocess.run(["bash", "-n"], input=text.encode(), check=False).returncode == 0
+
+
+def test_a_near_miss_of_any_command_that_can_stand_first_is_named(
+    structures: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["slurm", "ligand-strian", *structures]) == 2
+    assert "did you mean 'ligand-strain'?" in capsys.readouterr().err
+    assert main(["screen", "ligand-strian", *structures]) == 2
+    assert "ligand-strain" not in capsys.readouterr().err.split(";")[1]
