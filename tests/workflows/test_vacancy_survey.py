@@ -310,6 +310,14 @@ def test_a_plan_is_of_the_shard_and_the_workers_of_its_run(mixed: str, lj: Lenna
             plan_survey(mixed, lj, **settings, **wrong)
 
 
+def test_a_plan_is_not_shortened_by_workers_that_find_no_crystal(mixed: str) -> None:
+    from atomml.workflows.defects.vacancy_survey_plan import plan_survey
+
+    settings: dict[str, Any] = {"min_length": 9.0, "element": "Ar"}
+    few, many = (plan_survey(mixed, "lj-argon", workers=n, **settings)["estimated_s"] for n in (5, 5000))
+    assert many > few / 100
+
+
 def test_a_plan_is_timed_with_the_threads_of_a_worker(mixed: str) -> None:
     """Else its time on all processors would be divided by their number once more."""
     import torch

@@ -91,6 +91,7 @@ def plan_survey(
     with _threads(threads or 1 if workers else None):
         seconds = _seconds(counted, used, settings)
         step = _step_seconds(counted, used, survey)
+    at_once = max(1, min(workers, counted.crystals - len(counted.failures)))
     return {
         "command": "property vacancies",
         "crystals": counted.crystals,
@@ -101,8 +102,8 @@ def plan_survey(
         "atoms_in_all": counted.atoms,
         "model": used.record(),
         "workers": workers,
-        "estimated_s": None if seconds is None else seconds / max(workers, 1),
-        "relaxation_step_s": None if step is None else step / max(workers, 1),
+        "estimated_s": None if seconds is None else seconds / at_once,
+        "relaxation_step_s": None if step is None else step / at_once,
         "failures": [f"{label}: {reason}" for label, reason in counted.failures[:_FAILURES]],
         "out": None if out is None else str(out),
         "out_exists": out is not None and Path(out).exists(),
