@@ -7,13 +7,14 @@ coordinates. What cannot be read is a pose with its reason, and the next one fol
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from atomml.data.force_fields import rdkit_chem
-from atomml.errors import FileFormatError, InputError, MissingExtraError, OptionError
+from atomml.errors import FileFormatError, InputError, MissingExtraError, OptionError, StructureError
 
 __all__ = ["SUFFIXES", "Pose", "checked_template", "read_poses"]
 
@@ -119,6 +120,8 @@ def _of_file(path: Path, template: str | None) -> Iterator[Pose]:
                 yield from _of_texts(path, _split(lines, last="$$$$"), _of_sd)
     except OSError as error:
         raise FileFormatError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    except (EOFError, zlib.error) as error:
+        raise FileFormatError(f"{path}: its compressed data end too soon or are damaged.") from error
 
 
 def _split(lines: Iterable[str], first: str = "", last: str = "") -> Iterator[str]:
@@ -154,6 +157,8 @@ def _read_one(
     try:
         with _quiet():
             molecule = read(text)
+    except StructureError as error:
+        return Pose(source, index, stem, None, str(error), properties or {})
     except (ValueError, RuntimeError) as error:
         return Pose(source, index, stem, None, f"RDKit cannot read it ({_line(error)}).", properties or {})
     if molecule is None or molecule.GetNumAtoms() == 0:
@@ -180,8 +185,18 @@ def _pose(source: str, index: int, molecule: Any, properties: dict[str, str] | N
             if not molecule.GetNumConformers() or not molecule.GetConformer().Is3D():
                 error = "this is a drawing in two dimensions: give 3D coordinates."
             else:
+                _leave_open(molecule)
                 chemistry.AssignStereochemistryFrom3D(molecule)
     return Pose(source, index, name, None if error else molecule, error, said)
+
+
+def _leave_open(molecule: Any) -> None:
+    """Take off "either side" from crossed double bonds, which would outlast what the coordinates say."""
+    kinds = rdkit_chem()
+    for bond in molecule.GetBonds():
+        if bond.GetStereo() == kinds.BondStereo.STEREOANY:
+            bond.SetStereo(kinds.BondStereo.STEREONONE)
+            bond.SetBondDir(kinds.BondDir.NONE)
 
 
 def _read_off_bonds(molecule: Any, said: dict[str, str]) -> None:
@@ -230,16 +245,12 @@ def _of_pdb(path: Path, lines: Iterable[str], template: str | None) -> Iterator[
 
 
 def _with_template(text: str, template: Any) -> Any:
-    from rdkit.Chem import AllChem
+    from atomml.data.ligand_template import with_bonds_of
 
     molecule = rdkit_chem().MolFromPDBBlock(text, sanitize=False, removeHs=False)
     if molecule is None:
         return None
-    heavy = sum(atom.GetAtomicNum() > 1 for atom in molecule.GetAtoms())
-    if heavy != template.GetNumHeavyAtoms():
-        raise ValueError(f"{heavy} heavy atoms, and the template has {template.GetNumHeavyAtoms()}")
-    assign: Any = AllChem.AssignBondOrdersFromTemplate
-    return assign(template, molecule)
+    return with_bonds_of(template, molecule)
 
 
 def _of_parquet(path: Path) -> Iterator[Pose]:

@@ -31,10 +31,12 @@ __all__ = [
     "ligand_of",
     "prepare_pose",
     "shift_of",
+    "smiles_of",
     "turned",
 ]
 
 _LARGEST_BOND = 1.35  # times the sum of covalent radii: beyond it a bond is broken
+_LARGEST_GIVEN = 1.7  # the same for what a file says, which may be rough
 _CLOSEST = 1.1  # times that: below it two atoms that were not bonded are
 _MATCHES = 2000  # symmetries that are tried; a molecule of more has its RMSD overestimated
 Torsion = tuple[int, int, int, int]
@@ -97,7 +99,7 @@ class Ligand:
         chemistry = rdkit_chem()
         found = self.at(positions)
         chemistry.AssignStereochemistryFrom3D(found, replaceExistingTags=True)
-        if chemistry.MolToSmiles(chemistry.RemoveHs(found)) != self.smiles:
+        if smiles_of(found) != self.smiles:
             return "its stereochemistry has changed"
         return None
 
@@ -127,7 +129,8 @@ def prepare_pose(molecule: Any) -> PreparedPose:
     """Add and place hydrogens where they are absent, and find out which ligand it is.
 
     Raises:
-        StructureError: Several fragments, a dummy atom, or a molecule that its own SMILES does not give back.
+        StructureError: Several fragments, a dummy atom, coordinates that are not those of the bonds, or a
+            molecule that its own SMILES does not give back.
     """
     chemistry = rdkit_chem()
     with _quiet():
@@ -135,8 +138,9 @@ def prepare_pose(molecule: Any) -> PreparedPose:
             raise StructureError("it has several fragments: leave salts and water out.")
         if any(atom.GetAtomicNum() == 0 for atom in molecule.GetAtoms()):
             raise StructureError("it has a dummy atom: give a whole molecule.")
+        _check_lengths(molecule)
         complete, added = _with_hydrogens(molecule)
-        smiles = chemistry.MolToSmiles(chemistry.RemoveHs(complete))
+        smiles = smiles_of(complete)
         ligand = ligand_of(smiles)
         places = complete.GetSubstructMatch(ligand.molecule, useChirality=True)
     if len(places) != complete.GetNumAtoms():
@@ -144,6 +148,18 @@ def prepare_pose(molecule: Any) -> PreparedPose:
     positions = np.array(complete.GetConformer().GetPositions())[list(places)]
     centre = positions.mean(axis=0)
     return PreparedPose(complete, smiles, tuple(places), positions - centre, centre, added)
+
+
+def smiles_of(molecule: Any) -> str:
+    """Canonical SMILES with stereochemistry, which tells a ligand from others.
+
+    Which side of a C=N bond a hydrogen lies on is left out: that of an amidine or a guanidine changes with
+    the next water molecule, and where the hydrogen was absent nobody knows it.
+    """
+    chemistry = rdkit_chem()
+    settings = chemistry.RemoveHsParameters()
+    settings.removeDefiningBondStereo = True
+    return str(chemistry.MolToSmiles(chemistry.RemoveHs(molecule, settings)))
 
 
 @lru_cache(maxsize=64)
@@ -236,8 +252,28 @@ def best_overlay(ligand: Ligand, moving: Array, onto: Array) -> tuple[Array, flo
     return moving @ rotation.T + shift, rmsd, dict(zip(references, probes, strict=True))
 
 
+def _check_lengths(molecule: Any) -> None:
+    """Refuse coordinates in another unit, or an atom that is elsewhere: a relaxation would mend them.
+
+    Raises:
+        StructureError: A bond is far too long.
+    """
+    from ase.data import covalent_radii
+
+    positions = np.array(molecule.GetConformer().GetPositions())
+    for bond in molecule.GetBonds():
+        ends = bond.GetBeginAtom(), bond.GetEndAtom()
+        length = float(np.linalg.norm(positions[ends[0].GetIdx()] - positions[ends[1].GetIdx()]))
+        if length > _LARGEST_GIVEN * sum(covalent_radii[atom.GetAtomicNum()] for atom in ends):
+            names = "-".join(f"{atom.GetSymbol()}{atom.GetIdx() + 1}" for atom in ends)
+            raise StructureError(f"its bond {names} is {length:.2f} Å long: check the coordinates.")
+
+
 def _with_hydrogens(molecule: Any) -> tuple[Any, int]:
-    """The molecule with hydrogens; those that were absent placed by MMFF94s, all other atoms held."""
+    """The molecule with hydrogens; those that were absent placed by MMFF94s, all other atoms held.
+
+    UFF stands in for MMFF94s where that has no parameters.
+    """
     from rdkit.Chem import rdForceFieldHelpers
 
     chemistry = rdkit_chem()
@@ -245,13 +281,19 @@ def _with_hydrogens(molecule: Any) -> tuple[Any, int]:
     before, after = molecule.GetNumAtoms(), complete.GetNumAtoms()
     if after == before:
         return complete, 0
-    properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(complete, mmffVariant="MMFF94s")
+    moving = chemistry.Mol(complete)  # MMFF94s leaves its own notion of aromaticity behind
+    properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(moving, mmffVariant="MMFF94s")
     if properties is not None:
-        field = rdForceFieldHelpers.MMFFGetMoleculeForceField(complete, properties)
-        field.Initialize()
-        for place in range(before):
-            field.AddFixedPoint(place)
-        field.Minimize(maxIts=500)
+        field = rdForceFieldHelpers.MMFFGetMoleculeForceField(moving, properties)
+    elif rdForceFieldHelpers.UFFHasAllMoleculeParams(moving):
+        field = rdForceFieldHelpers.UFFGetMoleculeForceField(moving)
+    else:
+        return complete, after - before
+    field.Initialize()
+    for place in range(before):
+        field.AddFixedPoint(place)
+    field.Minimize(maxIts=500)
+    complete.GetConformer().SetPositions(moving.GetConformer().GetPositions())
     return complete, after - before
 
 
