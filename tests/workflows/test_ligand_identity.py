@@ -1,4 +1,4 @@
-"""Which ligand a pose is of: what files say, hydrogens and stereochemistry that they leave open, templates."""
+"""Which ligand a pose is of: what files say, hydrogens and stereochemistry left open, templates."""
 
 from __future__ import annotations
 

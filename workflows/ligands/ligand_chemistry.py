@@ -38,6 +38,7 @@ __all__ = [
 _LARGEST_BOND = 1.35  # times the sum of covalent radii: beyond it a bond is broken
 _LARGEST_GIVEN = 1.7  # the same for what a file says, which may be rough
 _CLOSEST = 1.1  # times that: below it two atoms that were not bonded are
+_SMALLEST_RING, _MACROCYCLE = 6, 9
 _MATCHES = 2000  # symmetries that are tried; a molecule of more has its RMSD overestimated
 Torsion = tuple[int, int, int, int]
 """Four atoms of the ligand, the middle two joined by the bond that turns."""
@@ -51,8 +52,10 @@ class Ligand:
         smiles: Canonical, with stereochemistry; what tells it from others.
         molecule: With all hydrogens and without coordinates.
         heavy: Places of the atoms that are no hydrogens.
-        torsions: One for each bond that turns.
-        n_rotatable: Rotatable bonds, as RDKit counts them (amides left out).
+        torsions: One for each bond outside rings that turns.
+        ring_torsions: One for each bond that turns in a ring of six or more atoms.
+        n_rotatable: Rotatable bonds, as RDKit counts them (amides and rings left out).
+        n_macrocycle: Bonds that turn in rings of nine or more.
         charge: Total charge.
         spin: Unpaired electrons.
         bonds: As ``atoms.info["bonds"]`` has them.
@@ -62,10 +65,17 @@ class Ligand:
     molecule: Any
     heavy: NDArray[np.intp]
     torsions: tuple[Torsion, ...]
+    ring_torsions: tuple[Torsion, ...]
     n_rotatable: int
+    n_macrocycle: int
     charge: int
     spin: int
     bonds: str
+
+    @property
+    def all_torsions(self) -> tuple[Torsion, ...]:
+        """Those outside rings, then those in rings."""
+        return self.torsions + self.ring_torsions
 
     @property
     def numbers(self) -> NDArray[np.intp]:
@@ -184,7 +194,9 @@ def ligand_of(smiles: str) -> Ligand:
         molecule,
         heavy if len(heavy) else np.arange(len(atoms)),
         _torsions(molecule),
+        _ring_torsions(molecule, _SMALLEST_RING),
         int(rdMolDescriptors.CalcNumRotatableBonds(molecule)),
+        len(_ring_torsions(molecule, _MACROCYCLE)),
         sum(atom.GetFormalCharge() for atom in atoms),
         sum(atom.GetNumRadicalElectrons() for atom in atoms),
         bonds_of(molecule),
@@ -236,16 +248,13 @@ def best_overlay(ligand: Ligand, moving: Array, onto: Array) -> tuple[Array, flo
     from rdkit.Chem import rdMolAlign
 
     chemistry = rdkit_chem()
+    bare = len(ligand.heavy) > 1 and bool((ligand.numbers[ligand.heavy] > 1).all())
     with _quiet():
-        both = (
-            chemistry.RemoveAllHs(ligand.at(moving, onto))
-            if len(ligand.heavy) > 1
-            else ligand.at(moving, onto)
-        )
+        both = ligand.at(moving, onto)
+        both = chemistry.RemoveAllHs(both) if bare else both
         _, _, pairs = rdMolAlign.GetBestAlignmentTransform(
             both, both, prbCid=0, refCid=1, maxMatches=_MATCHES
         )
-    bare = both.GetNumAtoms() != len(moving)
     place = [int(ligand.heavy[k]) for k in range(both.GetNumAtoms())] if bare else list(range(len(moving)))
     probes, references = [place[p] for p, _ in pairs], [place[r] for _, r in pairs]
     rotation, shift, rmsd = aligned(moving[probes], onto[references])
@@ -309,6 +318,20 @@ def _torsions(molecule: Any) -> tuple[Torsion, ...]:
         if ends[0] is not None and ends[1] is not None:
             found.append((ends[0], left.GetIdx(), right.GetIdx(), ends[1]))
     return tuple(found)
+
+
+def _ring_torsions(molecule: Any, smallest: int) -> tuple[Torsion, ...]:
+    """One for each single bond that is not aromatic and whose smallest ring has so many atoms or more."""
+    rings = molecule.GetRingInfo()
+    found = {}
+    for ring in sorted(rings.AtomRings(), key=len, reverse=True):
+        for place in range(len(ring)):
+            a, b, c, d = (ring[(place + k) % len(ring)] for k in range(4))
+            bond = molecule.GetBondBetweenAtoms(b, c)
+            single = bond.GetBondType() == rdkit_chem().BondType.SINGLE
+            if single and rings.MinBondRingSize(bond.GetIdx()) >= smallest:
+                found[bond.GetIdx()] = (a, b, c, d) if b < c else (d, c, b, a)
+    return tuple(found[key] for key in sorted(found))
 
 
 def _other_end(atom: Any, partner: Any) -> int | None:

@@ -223,7 +223,8 @@ def _answer(case: _Case, model: GivenModel, options: LigandStrainOptions) -> Ans
         return {"poses": [{"error": one.error} for one in case.bound]}, None
     if not case.pool.minima:
         reason = max(set(case.pool.lost), key=case.pool.lost.count)
-        return None, f"No geometry came to an unbound minimum ({reason.rstrip('.')}): the strain has no reference."
+        lost = f"No geometry came to an unbound minimum ({reason.rstrip('.')})"
+        return None, f"{lost}: the strain has no reference."
     shared = _of_ligand(case.pool, options)
     lowest = [_lowest(case.pool, one) for one in good]
     pairs = [
@@ -324,15 +325,15 @@ def _torsion_rows(
     ligand: Ligand, bound: _Bound, positions: Array, minimum: Array, pairs: dict[int, int]
 ) -> list[tuple[str, float, float, float, float]]:
     """Atoms (numbered as in the file, from 1), angles given, in relaxed pose and minimum, and the change."""
-    there = tuple(tuple(pairs.get(atom, atom) for atom in torsion) for torsion in ligand.torsions)
-    given = angles_of(ligand.torsions, bound.order.positions)
-    relaxed = angles_of(ligand.torsions, positions)
+    there = tuple(tuple(pairs.get(atom, atom) for atom in torsion) for torsion in ligand.all_torsions)
+    given = angles_of(ligand.all_torsions, bound.order.positions)
+    relaxed = angles_of(ligand.all_torsions, positions)
     unbound = angles_of(there, minimum)  # type: ignore[arg-type]
     change = turned(relaxed, unbound)
     symbols = [atom.GetSymbol() for atom in ligand.molecule.GetAtoms()]
     names = [
         "-".join(f"{symbols[atom]}{bound.order.places[atom] + 1}" for atom in torsion)
-        for torsion in ligand.torsions
+        for torsion in ligand.all_torsions
     ]
     rows = zip(names, given.tolist(), relaxed.tolist(), unbound.tolist(), change.tolist(), strict=True)
     return sorted(rows, key=lambda row: -row[4])
@@ -343,7 +344,9 @@ def _notes(
 ) -> list[str | None]:
     """Why the pose is no longer what it was; then what else a reader should know."""
     positions = bound.geometry[0]
-    turn = turned(angles_of(ligand.torsions, bound.order.positions), angles_of(ligand.torsions, positions))
+    turn = turned(
+        angles_of(ligand.all_torsions, bound.order.positions), angles_of(ligand.all_torsions, positions)
+    )
     left = None
     if bound.problem is not None:
         left = f"The pose is not the same molecule after its relaxation: {bound.problem}."

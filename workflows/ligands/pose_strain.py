@@ -31,7 +31,7 @@ class LigandStrainOptions:
     """Options of ``ligand-strain``."""
 
     conformers: int | None = option(
-        None, "conformers of a ligand; else 10 a rotatable bond, between 20 and 150", minimum=1
+        None, "conformers of a ligand; else 10 a bond that turns, between 20 and 150", minimum=1
     )
     searches: int = option(3, "conformer searches that share them; their spread is an uncertainty", minimum=1)
     bound_fmax: float = option(0.1, "loose criterion of the pose", unit="eV/Å", above=0)
