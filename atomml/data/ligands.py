@@ -16,7 +16,7 @@ from typing import Any
 from atomml.data.force_fields import rdkit_chem
 from atomml.errors import FileFormatError, InputError, MissingExtraError, OptionError, StructureError
 
-__all__ = ["SUFFIXES", "Pose", "checked_template", "read_poses"]
+__all__ = ["SUFFIXES", "Pose", "check_file", "checked_template", "read_poses"]
 
 SUFFIXES = (".sdf", ".sd", ".mol", ".sdf.gz", ".mol2", ".pdb", ".ent", ".parquet")
 """Files that poses are read from."""
@@ -88,6 +88,22 @@ def checked_template(template: str) -> Any:
     return found
 
 
+def check_file(path: Path, template: str | None) -> None:
+    """Refuse, before it is read, a file that is not there, of no kind that is read, or without its template.
+
+    Raises:
+        FileFormatError: It is not there, or of another kind.
+        OptionError: A PDB file without a template.
+    """
+    lower = path.name.lower()
+    if not lower.endswith(SUFFIXES):
+        raise FileFormatError(f"{path} is no file of poses: give one of {', '.join(SUFFIXES)}.")
+    if not path.is_file():
+        raise FileFormatError(f"{path}: cannot be read (No such file).")
+    if template is None and lower.endswith((".pdb", ".ent")):
+        raise OptionError(f"{path}: a PDB file has no bond orders: give --template SMILES of the ligand.")
+
+
 def _rest(pose: Pose) -> tuple[Any, ...]:
     return pose.name, pose.molecule, pose.error, pose.properties
 
@@ -103,9 +119,8 @@ def _conformers(molecule: Any) -> Iterator[Pose]:
 
 
 def _of_file(path: Path, template: str | None) -> Iterator[Pose]:
+    check_file(path, template)
     lower = path.name.lower()
-    if not lower.endswith(SUFFIXES):
-        raise FileFormatError(f"{path} is no file of poses: give one of {', '.join(SUFFIXES)}.")
     try:
         if lower.endswith(".parquet"):
             yield from _of_parquet(path)
@@ -231,8 +246,7 @@ def _of_mol2(text: str) -> Any:
 
 def _of_pdb(path: Path, lines: Iterable[str], template: str | None) -> Iterator[Pose]:
     """Each model of a PDB file, with the bonds of the template."""
-    if template is None:
-        raise OptionError(f"{path}: a PDB file has no bond orders: give --template SMILES of the ligand.")
+    assert template is not None
     wanted = checked_template(template)
     models: list[list[str]] = [[]]
     for line in lines:

@@ -147,3 +147,29 @@ def test_results_of_an_earlier_run_do_not_stay(tmp_path: Path) -> None:
     assert not found.HasProp("note")
     assert found.GetProp("site") == "A"
     assert float(found.GetProp("strain_kcal_per_mol")) == pytest.approx(result.strain, rel=1e-4, abs=1e-5)
+
+
+def test_what_cannot_be_done_leaves_no_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """So that the same command, mended, is not refused for the folder; a dry run says the same."""
+    from atomml.cli.main import main
+
+    monkeypatch.chdir(tmp_path)
+    Path("a.sdf").write_text(f"{Chem.MolToMolBlock(embedded('CO'))}$$$$\n")
+    Path("a.pdb").write_text(Chem.MolToPDBBlock(embedded("CO")))
+    Path("empty.sdf").write_text("")
+    for words, said in (
+        (["a.sdf", "none.sdf"], "none.sdf: cannot be read"),
+        (["a.sdf", "a.txt"], "a.txt is no file of poses"),
+        (["a.sdf", "a.pdb"], "--template"),
+        (["empty.sdf"], "holds no molecule"),
+        (["a.sdf", "--threshold", "much"], "kcal/mol"),
+        (["a.sdf", "--refine", "no-such-method"], "no method"),
+        (["a.sdf", "--refine-relax"], "--refine METHOD"),
+        (["a.pdb", "--template", "C("], "no SMILES"),
+    ):
+        for more in ([], ["--dry-run"]):
+            assert main(["ligand-strain", *words, "--out", "run", *more]) == 2, (words, more)
+            assert said in capsys.readouterr().err
+            assert not Path("run").exists()

@@ -14,8 +14,8 @@ import numpy as np
 
 from atomml.config import as_config
 from atomml.data.force_fields import rdkit_chem
-from atomml.data.ligands import SUFFIXES, Pose, read_poses
-from atomml.errors import AtomMLError, FileFormatError
+from atomml.data.ligands import SUFFIXES, Pose, check_file, read_poses
+from atomml.errors import AtomMLError, FileFormatError, InputError
 from atomml.jobs import Item, Outcome, run_jobs
 from atomml.manifest import Manifest, Shard, digest_of
 from atomml.run import RunFolder
@@ -27,7 +27,16 @@ from atomml.workflows.run_record import finish_run
 from atomml.workflows.shards import MANIFEST, adopt_shards, recorded_outcomes, shard_named
 from atomml.workflows.work_sharing import Clock, context_of, executor_of, workers_for
 
-__all__ = ["LigandRun", "Record", "plan", "records_of", "records_of_all", "sources_of_poses", "work_each"]
+__all__ = [
+    "LigandRun",
+    "Record",
+    "check_sources",
+    "plan",
+    "records_of",
+    "records_of_all",
+    "sources_of_poses",
+    "work_each",
+]
 
 _ELSEWHERE = (
     *("workers", "batch", "shard", "merge", "retry_failed", "executor"),
@@ -83,6 +92,22 @@ def sources_of_poses(poses: Any) -> list[Any]:
     return [*dict.fromkeys(sources), *([molecules] if molecules else [])]
 
 
+def check_sources(sources: Sequence[Any], template: str | None) -> None:
+    """Refuse what nothing can be done with, before a run folder is made.
+
+    Raises:
+        InputError: No source, a file that is not there, of no kind that is read or without its template; the
+            only file, if it cannot be read at all.
+    """
+    if not sources:
+        raise InputError("There is no pose: give a file.")
+    files = [source for source in sources if isinstance(source, str)]
+    for name in files:
+        check_file(Path(name), template)
+    if len(sources) == len(files) == 1:
+        next(read_poses(files[0], template), None)
+
+
 def records_of(source: Any, template: str | None) -> Iterator[Record]:
     """The records of a source, read and prepared; what is wrong with one is its own error.
 
@@ -103,8 +128,10 @@ def records_of_all(sources: Sequence[Any], template: str | None) -> Iterator[Rec
     """The records of several sources; a file that cannot be read, or read on, is one with its error.
 
     Raises:
-        InputError: The only source cannot be read at all.
+        InputError: The only source cannot be read at all, or a file is not one that is read: see
+            :func:`check_sources`.
     """
+    check_sources(sources, template)
     for source in sources:
         count = 0
         try:
