@@ -168,16 +168,21 @@ def _of_texts(path: Path, records: Iterable[str], read: Any) -> Iterator[Pose]:
 def _read_one(
     source: str, index: int, text: Any, read: Any, properties: dict[str, str] | None = None
 ) -> Pose:
+    said = properties or {}
     stem = f"{Path(source).name.split('.')[0]}-{index}"
+    name = said.get("id") or (_title(text) if isinstance(text, str) else "") or stem
     try:
         with _quiet():
             molecule = read(text)
     except StructureError as error:
-        return Pose(source, index, stem, None, str(error), properties or {})
+        return Pose(source, index, name, None, str(error), said)
+    except TypeError:  # which RDKit raises for what is neither text nor bytes
+        kind = type(text).__name__
+        return Pose(source, index, name, None, f"this is a number or the like ({kind}), no molecule.", said)
     except (ValueError, RuntimeError) as error:
-        return Pose(source, index, stem, None, f"RDKit cannot read it ({_line(error)}).", properties or {})
+        return Pose(source, index, name, None, f"RDKit cannot read it ({_line(error)}).", said)
     if molecule is None or molecule.GetNumAtoms() == 0:
-        return Pose(source, index, stem, None, "this is no molecule that RDKit can read.", properties or {})
+        return Pose(source, index, name, None, "this is no molecule that RDKit can read.", said)
     return _pose(source, index, molecule, properties)
 
 
@@ -229,12 +234,30 @@ def _read_off_bonds(molecule: Any, said: dict[str, str]) -> None:
         raise ValueError("it has no bonds, and its geometry and 'charge' do not tell them") from error
 
 
+def _title(text: str) -> str:
+    """The title of an SD or MOL2 record that could not be read."""
+    lines = text.splitlines()
+    if any(line.startswith("@<TRIPOS>MOLECULE") for line in lines):
+        lines = lines[next(n for n, line in enumerate(lines) if line.startswith("@<TRIPOS>")) + 1 :]
+    elif lines and lines[0].startswith(("ATOM", "HETATM", "MODEL")):
+        return ""
+    return lines[0].strip()[:80] if lines else ""
+
+
 def _name(molecule: Any, otherwise: str) -> str:
     title = molecule.GetProp("_Name").strip() if molecule.HasProp("_Name") else ""
     return title or otherwise
 
 
 def _of_sd(text: str) -> Any:
+    """The molecule of an SD record.
+
+    Raises:
+        StructureError: Another one follows in the same record, which would be lost.
+    """
+    behind = next((line for line in text.partition("\nM  END")[2].splitlines()[1:] if line.strip()), "")
+    if behind and not behind.startswith((">", "$$$$")) and text.count("\nM  END") > 1:
+        raise StructureError("It holds several molecules: put a line $$$$ between them.")
     supplier = rdkit_chem().SDMolSupplier()
     supplier.SetData(text, sanitize=False, removeHs=False)
     return supplier[0] if len(supplier) else None

@@ -140,3 +140,37 @@ def test_coordinates_that_are_not_those_of_the_bonds_are_refused(tmp_path: Path)
         record = read_back(molecule, tmp_path / "a.sdf")
         assert record.prepared is None
         assert "its bond C1-C2 is" in str(record.error)
+
+
+def test_a_record_that_cannot_be_read_keeps_its_name(tmp_path: Path) -> None:
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    block = Chem.MolToMolBlock(embedded("CO"))
+    (tmp_path / "a.sdf").write_text(
+        f"lost one\n\n\n no\n$$$$\n{block}\n{block}$$$$\n{block}>  <x>\ny\n\n$$$$\n"
+    )
+    bad, double, good = records_of(str(tmp_path / "a.sdf"), None)
+    assert bad.pose.name == "lost one"
+    assert bad.error is not None
+    assert "several molecules: put a line $$$$" in str(double.error)
+    assert good.error is None
+    (tmp_path / "a.mol2").write_text("@<TRIPOS>MOLECULE\nthis one\n 2 1\n")
+    (broken,) = records_of(str(tmp_path / "a.mol2"), None)
+    assert (broken.pose.name, broken.prepared) == ("this one", None)
+    parquet.write_table(pyarrow.table({"mol_bytes": [None, b"x"], "id": ["p", "q"]}), tmp_path / "a.parquet")
+    parquet.write_table(pyarrow.table({"mol_bytes": [1]}), tmp_path / "b.parquet")
+    assert [one.pose.name for one in records_of(str(tmp_path / "a.parquet"), None)] == ["p", "q"]
+    (number,) = records_of(str(tmp_path / "b.parquet"), None)
+    assert "no molecule" in str(number.error)
+
+
+def test_hydrogens_added_beside_others_are_noted(tmp_path: Path) -> None:
+    """An acetate whose file has lost its charge is read as the acid: nothing is wrong, and it is told."""
+    acetate = embedded("CC(=O)[O-]")
+    block = Chem.MolToMolBlock(acetate).replace("M  CHG  1   4  -1\n", "")
+    (tmp_path / "a.sdf").write_text(f"{block}$$$$\n{Chem.MolToMolBlock(Chem.RemoveHs(acetate))}$$$$\n")
+    acid, ion = ligand_strain(tmp_path / "a.sdf", conformers=1, searches=1).rows
+    assert (acid["smiles"], ion["smiles"]) == ("CC(=O)O", "CC(=O)[O-]")
+    assert "Hydrogens added: 1, beside 3" in acid["note"]
+    assert "Hydrogens added" not in str(ion["note"])

@@ -124,7 +124,8 @@ class PreparedPose:
         places: For each atom of the ligand, its place in the pose.
         positions: ``(n_atoms, 3)`` Å in the ligand's order, about the centre.
         centre: ``(3,)`` Å, what was taken off.
-        hydrogens_added: Hydrogens that the pose came without.
+        hydrogens_given: Hydrogens that the pose came with.
+        hydrogens_added: Hydrogens that it came without.
     """
 
     molecule: Any
@@ -132,6 +133,7 @@ class PreparedPose:
     places: tuple[int, ...]
     positions: Array
     centre: Array
+    hydrogens_given: int
     hydrogens_added: int
 
 
@@ -157,7 +159,8 @@ def prepare_pose(molecule: Any) -> PreparedPose:
         raise StructureError(f"it is not what its SMILES {smiles:.80} says: check bonds and stereochemistry.")
     positions = np.array(complete.GetConformer().GetPositions())[list(places)]
     centre = positions.mean(axis=0)
-    return PreparedPose(complete, smiles, tuple(places), positions - centre, centre, added)
+    given = sum(atom.GetAtomicNum() == 1 for atom in complete.GetAtoms()) - added
+    return PreparedPose(complete, smiles, tuple(places), positions - centre, centre, given, added)
 
 
 def smiles_of(molecule: Any) -> str:

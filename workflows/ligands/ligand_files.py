@@ -44,6 +44,7 @@ def result_of(records: Sequence[Record], n_ligands: int, threshold: float | None
         if record.prepared is not None:
             row |= {"smiles": record.prepared.ligand, "hydrogens_added": record.prepared.hydrogens_added}
         row |= record.found["row"] if record.found is not None else {}
+        row["note"] = " ".join(note for note in (_of_hydrogens(record), row.get("note")) if note) or None
         row["error"] = record.error
         if threshold is not None and record.found is not None:
             row["passes"] = record.same_molecule and row["strain_kcal_per_mol"] <= threshold
@@ -56,6 +57,15 @@ def result_of(records: Sequence[Record], n_ligands: int, threshold: float | None
     result.convergence = _curves(records)
     result.torsions = _torsions(records)
     return result
+
+
+def _of_hydrogens(record: Record) -> str | None:
+    """That a pose had some of its hydrogens, which may be a charge or a bond that its file does not say."""
+    prepared = record.prepared
+    if prepared is None or not (prepared.hydrogens_given and prepared.hydrogens_added):
+        return None
+    added, given = prepared.hydrogens_added, prepared.hydrogens_given
+    return f"Hydrogens added: {added}, beside {given} that were there; check charges and bonds."
 
 
 def write_files(run: RunFolder, result: LigandStrainResult) -> None:
