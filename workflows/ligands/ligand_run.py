@@ -66,7 +66,7 @@ class Record:
     @property
     def same_molecule(self) -> bool:
         """Whether the pose that was found is still the ligand."""
-        return self.found is not None and bool(self.found["same_molecule"])
+        return self.found is not None and bool(self.found.get("same_molecule", True))
 
     @property
     def label(self) -> str:
