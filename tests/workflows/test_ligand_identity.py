@@ -174,3 +174,14 @@ def test_hydrogens_added_beside_others_are_noted(tmp_path: Path) -> None:
     assert (acid["smiles"], ion["smiles"]) == ("CC(=O)O", "CC(=O)[O-]")
     assert "Hydrogens added: 1, beside 3" in acid["note"]
     assert "Hydrogens added" not in str(ion["note"])
+
+
+@pytest.mark.parametrize("smiles", ["OC(=O)c1ccccc1", "OC(=O)c1ccccc1O", "OCCO", "NCCO", "CNCCO"])
+def test_hydrogens_that_were_absent_cost_nothing(smiles: str) -> None:
+    """The heavy atoms are at their minimum: an acid's hydrogen on the wrong side would cost 12 kcal/mol."""
+    lowest = ligand_strain(embedded(smiles), conformers=12, searches=1).minima[0]
+    bare = Chem.RemoveHs(lowest)
+    other = Chem.RenumberAtoms(bare, list(reversed(range(bare.GetNumAtoms()))))
+    for row in ligand_strain([bare, other], conformers=12, searches=1, workers=0).rows:
+        assert row["hydrogens_added"] > 0
+        assert row["strain_kcal_per_mol"] == pytest.approx(0.0, abs=0.3)

@@ -14,6 +14,7 @@ import numpy as np
 
 from atomml.data.force_fields import bonds_of, rdkit_chem
 from atomml.errors import StructureError
+from atomml.workflows.ligands.ligand_hydrogens import with_hydrogens
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -151,7 +152,7 @@ def prepare_pose(molecule: Any) -> PreparedPose:
         if any(atom.GetAtomicNum() == 0 for atom in molecule.GetAtoms()):
             raise StructureError("it has a dummy atom: give a whole molecule.")
         _check_lengths(molecule)
-        complete, added = _with_hydrogens(molecule)
+        complete, added = with_hydrogens(molecule)
         smiles = smiles_of(complete)
         ligand = ligand_of(smiles)
         places = complete.GetSubstructMatch(ligand.molecule, useChirality=True)
@@ -279,34 +280,6 @@ def _check_lengths(molecule: Any) -> None:
         if length > _LARGEST_GIVEN * sum(covalent_radii[atom.GetAtomicNum()] for atom in ends):
             names = "-".join(f"{atom.GetSymbol()}{atom.GetIdx() + 1}" for atom in ends)
             raise StructureError(f"its bond {names} is {length:.2f} Å long: check the coordinates.")
-
-
-def _with_hydrogens(molecule: Any) -> tuple[Any, int]:
-    """The molecule with hydrogens; those that were absent placed by MMFF94s, all other atoms held.
-
-    UFF stands in for MMFF94s where that has no parameters.
-    """
-    from rdkit.Chem import rdForceFieldHelpers
-
-    chemistry = rdkit_chem()
-    complete = chemistry.AddHs(molecule, addCoords=True)
-    before, after = molecule.GetNumAtoms(), complete.GetNumAtoms()
-    if after == before:
-        return complete, 0
-    moving = chemistry.Mol(complete)  # MMFF94s leaves its own notion of aromaticity behind
-    properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(moving, mmffVariant="MMFF94s")
-    if properties is not None:
-        field = rdForceFieldHelpers.MMFFGetMoleculeForceField(moving, properties)
-    elif rdForceFieldHelpers.UFFHasAllMoleculeParams(moving):
-        field = rdForceFieldHelpers.UFFGetMoleculeForceField(moving)
-    else:
-        return complete, after - before
-    field.Initialize()
-    for place in range(before):
-        field.AddFixedPoint(place)
-    field.Minimize(maxIts=500)
-    complete.GetConformer().SetPositions(moving.GetConformer().GetPositions())
-    return complete, after - before
 
 
 def _torsions(molecule: Any) -> tuple[Torsion, ...]:
