@@ -19,7 +19,7 @@ from atomml.cli.workflow import (
 )
 from atomml.config import OptionSpec, option_specs
 from atomml.errors import OptionError
-from atomml.workflows.ligands.pose_strain import DEFAULT_MODEL, LigandStrainOptions
+from atomml.workflows.ligands.pose_strain import DEFAULT_MODEL, LigandStrainOptions, check_choices
 
 __all__ = ["Poses", "parse_poses", "run"]
 
@@ -184,7 +184,7 @@ def _dry_run(command: Poses) -> int:
     options = build_options(LigandStrainOptions, own)
     model = str(values["model"])
     if not model.startswith("ase:"):
-        given_model(model, dtype=values["dtype"], device=values["device"])
+        check_choices(options, given_model(model, dtype=values["dtype"], device=values["device"]))
     for line in plan(command.named, options):
         say(line)
     say(f"model {model}; nothing was written")

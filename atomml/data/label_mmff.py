@@ -53,7 +53,8 @@ class MmffEngine:
             )
         if not has_parameters(molecule):
             raise StructureError(
-                f"{where} ({atoms.symbols}) has an atom that MMFF94s has no parameters for: choose another."
+                f"{where} ({atoms.symbols}) has an atom that MMFF94s has no parameters for: "
+                "choose another model."
             )
 
     def label(self, atoms: Atoms) -> Labelled:

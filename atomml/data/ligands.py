@@ -7,15 +7,16 @@ coordinates. What cannot be read is a pose with its reason, and the next one fol
 from __future__ import annotations
 
 import gzip
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from atomml.data.force_fields import rdkit_chem
-from atomml.errors import FileFormatError, InputError, MissingExtraError, OptionError
+from atomml.errors import FileFormatError, InputError, MissingExtraError, OptionError, StructureError
 
-__all__ = ["SUFFIXES", "Pose", "checked_template", "read_poses"]
+__all__ = ["SUFFIXES", "Pose", "check_file", "checked_template", "read_poses"]
 
 SUFFIXES = (".sdf", ".sd", ".mol", ".sdf.gz", ".mol2", ".pdb", ".ent", ".parquet")
 """Files that poses are read from."""
@@ -87,6 +88,22 @@ def checked_template(template: str) -> Any:
     return found
 
 
+def check_file(path: Path, template: str | None) -> None:
+    """Refuse, before it is read, a file that is not there, of no kind that is read, or without its template.
+
+    Raises:
+        FileFormatError: It is not there, or of another kind.
+        OptionError: A PDB file without a template.
+    """
+    lower = path.name.lower()
+    if not lower.endswith(SUFFIXES):
+        raise FileFormatError(f"{path} is no file of poses: give one of {', '.join(SUFFIXES)}.")
+    if not path.is_file():
+        raise FileFormatError(f"{path}: cannot be read (No such file).")
+    if template is None and lower.endswith((".pdb", ".ent")):
+        raise OptionError(f"{path}: a PDB file has no bond orders: give --template SMILES of the ligand.")
+
+
 def _rest(pose: Pose) -> tuple[Any, ...]:
     return pose.name, pose.molecule, pose.error, pose.properties
 
@@ -102,9 +119,8 @@ def _conformers(molecule: Any) -> Iterator[Pose]:
 
 
 def _of_file(path: Path, template: str | None) -> Iterator[Pose]:
+    check_file(path, template)
     lower = path.name.lower()
-    if not lower.endswith(SUFFIXES):
-        raise FileFormatError(f"{path} is no file of poses: give one of {', '.join(SUFFIXES)}.")
     try:
         if lower.endswith(".parquet"):
             yield from _of_parquet(path)
@@ -119,6 +135,8 @@ def _of_file(path: Path, template: str | None) -> Iterator[Pose]:
                 yield from _of_texts(path, _split(lines, last="$$$$"), _of_sd)
     except OSError as error:
         raise FileFormatError(f"{path}: cannot be read ({error.strerror or error}).") from error
+    except (EOFError, zlib.error) as error:
+        raise FileFormatError(f"{path}: its compressed data end too soon or are damaged.") from error
 
 
 def _split(lines: Iterable[str], first: str = "", last: str = "") -> Iterator[str]:
@@ -150,14 +168,21 @@ def _of_texts(path: Path, records: Iterable[str], read: Any) -> Iterator[Pose]:
 def _read_one(
     source: str, index: int, text: Any, read: Any, properties: dict[str, str] | None = None
 ) -> Pose:
+    said = properties or {}
     stem = f"{Path(source).name.split('.')[0]}-{index}"
+    name = said.get("id") or (_title(text) if isinstance(text, str) else "") or stem
     try:
         with _quiet():
             molecule = read(text)
+    except StructureError as error:
+        return Pose(source, index, name, None, str(error), said)
+    except TypeError:  # which RDKit raises for what is neither text nor bytes
+        kind = type(text).__name__
+        return Pose(source, index, name, None, f"this is a number or the like ({kind}), no molecule.", said)
     except (ValueError, RuntimeError) as error:
-        return Pose(source, index, stem, None, f"RDKit cannot read it ({_line(error)}).", properties or {})
+        return Pose(source, index, name, None, f"RDKit cannot read it ({_line(error)}).", said)
     if molecule is None or molecule.GetNumAtoms() == 0:
-        return Pose(source, index, stem, None, "this is no molecule that RDKit can read.", properties or {})
+        return Pose(source, index, name, None, "this is no molecule that RDKit can read.", said)
     return _pose(source, index, molecule, properties)
 
 
@@ -180,8 +205,18 @@ def _pose(source: str, index: int, molecule: Any, properties: dict[str, str] | N
             if not molecule.GetNumConformers() or not molecule.GetConformer().Is3D():
                 error = "this is a drawing in two dimensions: give 3D coordinates."
             else:
+                _leave_open(molecule)
                 chemistry.AssignStereochemistryFrom3D(molecule)
     return Pose(source, index, name, None if error else molecule, error, said)
+
+
+def _leave_open(molecule: Any) -> None:
+    """Take off "either side" from crossed double bonds, which would outlast what the coordinates say."""
+    kinds = rdkit_chem()
+    for bond in molecule.GetBonds():
+        if bond.GetStereo() == kinds.BondStereo.STEREOANY:
+            bond.SetStereo(kinds.BondStereo.STEREONONE)
+            bond.SetBondDir(kinds.BondDir.NONE)
 
 
 def _read_off_bonds(molecule: Any, said: dict[str, str]) -> None:
@@ -199,12 +234,30 @@ def _read_off_bonds(molecule: Any, said: dict[str, str]) -> None:
         raise ValueError("it has no bonds, and its geometry and 'charge' do not tell them") from error
 
 
+def _title(text: str) -> str:
+    """The title of an SD or MOL2 record that could not be read."""
+    lines = text.splitlines()
+    if any(line.startswith("@<TRIPOS>MOLECULE") for line in lines):
+        lines = lines[next(n for n, line in enumerate(lines) if line.startswith("@<TRIPOS>")) + 1 :]
+    elif lines and lines[0].startswith(("ATOM", "HETATM", "MODEL")):
+        return ""
+    return lines[0].strip()[:80] if lines else ""
+
+
 def _name(molecule: Any, otherwise: str) -> str:
     title = molecule.GetProp("_Name").strip() if molecule.HasProp("_Name") else ""
     return title or otherwise
 
 
 def _of_sd(text: str) -> Any:
+    """The molecule of an SD record.
+
+    Raises:
+        StructureError: Another one follows in the same record, which would be lost.
+    """
+    behind = next((line for line in text.partition("\nM  END")[2].splitlines()[1:] if line.strip()), "")
+    if behind and not behind.startswith((">", "$$$$")) and text.count("\nM  END") > 1:
+        raise StructureError("It holds several molecules: put a line $$$$ between them.")
     supplier = rdkit_chem().SDMolSupplier()
     supplier.SetData(text, sanitize=False, removeHs=False)
     return supplier[0] if len(supplier) else None
@@ -216,8 +269,7 @@ def _of_mol2(text: str) -> Any:
 
 def _of_pdb(path: Path, lines: Iterable[str], template: str | None) -> Iterator[Pose]:
     """Each model of a PDB file, with the bonds of the template."""
-    if template is None:
-        raise OptionError(f"{path}: a PDB file has no bond orders: give --template SMILES of the ligand.")
+    assert template is not None
     wanted = checked_template(template)
     models: list[list[str]] = [[]]
     for line in lines:
@@ -230,16 +282,12 @@ def _of_pdb(path: Path, lines: Iterable[str], template: str | None) -> Iterator[
 
 
 def _with_template(text: str, template: Any) -> Any:
-    from rdkit.Chem import AllChem
+    from atomml.data.ligand_template import with_bonds_of
 
     molecule = rdkit_chem().MolFromPDBBlock(text, sanitize=False, removeHs=False)
     if molecule is None:
         return None
-    heavy = sum(atom.GetAtomicNum() > 1 for atom in molecule.GetAtoms())
-    if heavy != template.GetNumHeavyAtoms():
-        raise ValueError(f"{heavy} heavy atoms, and the template has {template.GetNumHeavyAtoms()}")
-    assign: Any = AllChem.AssignBondOrdersFromTemplate
-    return assign(template, molecule)
+    return with_bonds_of(template, molecule)
 
 
 def _of_parquet(path: Path) -> Iterator[Pose]:

@@ -22,14 +22,14 @@ def ligand_strain(run: Run, report: Report) -> None:
     if results is None or not len(results):
         return
     names = [name for name in results.names if any(results.cells[name])]
-    rows = results.rows(MAX_ROWS, names)
+    rows = results.rows(len(results), names)
     place = names.index("rank") if "rank" in names else None
     if place is not None:
         rows.sort(key=lambda row: (row[place] is None, row[place] or 0))
     _strains(run, results, report)
     _overlays(run, results, report)
     _convergence(run.tables.get("convergence"), report)
-    report.table("Poses, the least strained first", names, rows, total=results.total)
+    report.table("Poses, the least strained first", names, rows[:MAX_ROWS], total=results.total)
     torsions = run.tables.get("torsions")
     if torsions is not None and len(torsions):
         report.table("Torsions", torsions.names, torsions.rows(MAX_ROWS), total=torsions.total)
@@ -56,7 +56,7 @@ def _overlays(run: Run, results: Columns, report: Report) -> None:
     rows = [int(atoms.info["row"]) for atoms in sample.frames]
     values = {
         "row": [float(row) for row in rows],
-        _STRAIN: [float(results.numeric[_STRAIN][row]) if row < len(results) else 0.0 for row in rows],
+        _STRAIN: [float(atoms.info[_STRAIN]) for atoms in sample.frames],
     }
     title = "Pose (grey carbon) and unbound minimum (orange carbon)"
     report.viewer(title, sample.frames, values, indices=rows, total=sample.total)

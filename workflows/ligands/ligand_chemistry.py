@@ -14,6 +14,7 @@ import numpy as np
 
 from atomml.data.force_fields import bonds_of, rdkit_chem
 from atomml.errors import StructureError
+from atomml.workflows.ligands.ligand_hydrogens import with_hydrogens
 
 if TYPE_CHECKING:
     from ase import Atoms
@@ -31,11 +32,14 @@ __all__ = [
     "ligand_of",
     "prepare_pose",
     "shift_of",
+    "smiles_of",
     "turned",
 ]
 
 _LARGEST_BOND = 1.35  # times the sum of covalent radii: beyond it a bond is broken
+_LARGEST_GIVEN = 1.7  # the same for what a file says, which may be rough
 _CLOSEST = 1.1  # times that: below it two atoms that were not bonded are
+_SMALLEST_RING, _MACROCYCLE = 6, 9
 _MATCHES = 2000  # symmetries that are tried; a molecule of more has its RMSD overestimated
 Torsion = tuple[int, int, int, int]
 """Four atoms of the ligand, the middle two joined by the bond that turns."""
@@ -49,8 +53,10 @@ class Ligand:
         smiles: Canonical, with stereochemistry; what tells it from others.
         molecule: With all hydrogens and without coordinates.
         heavy: Places of the atoms that are no hydrogens.
-        torsions: One for each bond that turns.
-        n_rotatable: Rotatable bonds, as RDKit counts them (amides left out).
+        torsions: One for each bond outside rings that turns.
+        ring_torsions: One for each bond that turns in a ring of six or more atoms.
+        n_rotatable: Rotatable bonds, as RDKit counts them (amides and rings left out).
+        n_macrocycle: Bonds that turn in rings of nine or more.
         charge: Total charge.
         spin: Unpaired electrons.
         bonds: As ``atoms.info["bonds"]`` has them.
@@ -60,10 +66,17 @@ class Ligand:
     molecule: Any
     heavy: NDArray[np.intp]
     torsions: tuple[Torsion, ...]
+    ring_torsions: tuple[Torsion, ...]
     n_rotatable: int
+    n_macrocycle: int
     charge: int
     spin: int
     bonds: str
+
+    @property
+    def all_torsions(self) -> tuple[Torsion, ...]:
+        """Those outside rings, then those in rings."""
+        return self.torsions + self.ring_torsions
 
     @property
     def numbers(self) -> NDArray[np.intp]:
@@ -97,7 +110,7 @@ class Ligand:
         chemistry = rdkit_chem()
         found = self.at(positions)
         chemistry.AssignStereochemistryFrom3D(found, replaceExistingTags=True)
-        if chemistry.MolToSmiles(chemistry.RemoveHs(found)) != self.smiles:
+        if smiles_of(found) != self.smiles:
             return "its stereochemistry has changed"
         return None
 
@@ -112,7 +125,8 @@ class PreparedPose:
         places: For each atom of the ligand, its place in the pose.
         positions: ``(n_atoms, 3)`` Å in the ligand's order, about the centre.
         centre: ``(3,)`` Å, what was taken off.
-        hydrogens_added: Hydrogens that the pose came without.
+        hydrogens_given: Hydrogens that the pose came with.
+        hydrogens_added: Hydrogens that it came without.
     """
 
     molecule: Any
@@ -120,6 +134,7 @@ class PreparedPose:
     places: tuple[int, ...]
     positions: Array
     centre: Array
+    hydrogens_given: int
     hydrogens_added: int
 
 
@@ -127,7 +142,8 @@ def prepare_pose(molecule: Any) -> PreparedPose:
     """Add and place hydrogens where they are absent, and find out which ligand it is.
 
     Raises:
-        StructureError: Several fragments, a dummy atom, or a molecule that its own SMILES does not give back.
+        StructureError: Several fragments, a dummy atom, coordinates that are not those of the bonds, or a
+            molecule that its own SMILES does not give back.
     """
     chemistry = rdkit_chem()
     with _quiet():
@@ -135,15 +151,29 @@ def prepare_pose(molecule: Any) -> PreparedPose:
             raise StructureError("it has several fragments: leave salts and water out.")
         if any(atom.GetAtomicNum() == 0 for atom in molecule.GetAtoms()):
             raise StructureError("it has a dummy atom: give a whole molecule.")
-        complete, added = _with_hydrogens(molecule)
-        smiles = chemistry.MolToSmiles(chemistry.RemoveHs(complete))
+        _check_lengths(molecule)
+        complete, added = with_hydrogens(molecule)
+        smiles = smiles_of(complete)
         ligand = ligand_of(smiles)
         places = complete.GetSubstructMatch(ligand.molecule, useChirality=True)
     if len(places) != complete.GetNumAtoms():
         raise StructureError(f"it is not what its SMILES {smiles:.80} says: check bonds and stereochemistry.")
     positions = np.array(complete.GetConformer().GetPositions())[list(places)]
     centre = positions.mean(axis=0)
-    return PreparedPose(complete, smiles, tuple(places), positions - centre, centre, added)
+    given = sum(atom.GetAtomicNum() == 1 for atom in complete.GetAtoms()) - added
+    return PreparedPose(complete, smiles, tuple(places), positions - centre, centre, given, added)
+
+
+def smiles_of(molecule: Any) -> str:
+    """Canonical SMILES with stereochemistry, which tells a ligand from others.
+
+    Which side of a C=N bond a hydrogen lies on is left out: that of an amidine or a guanidine changes with
+    the next water molecule, and where the hydrogen was absent nobody knows it.
+    """
+    chemistry = rdkit_chem()
+    settings = chemistry.RemoveHsParameters()
+    settings.removeDefiningBondStereo = True
+    return str(chemistry.MolToSmiles(chemistry.RemoveHs(molecule, settings)))
 
 
 @lru_cache(maxsize=64)
@@ -168,7 +198,9 @@ def ligand_of(smiles: str) -> Ligand:
         molecule,
         heavy if len(heavy) else np.arange(len(atoms)),
         _torsions(molecule),
+        _ring_torsions(molecule, _SMALLEST_RING),
         int(rdMolDescriptors.CalcNumRotatableBonds(molecule)),
+        len(_ring_torsions(molecule, _MACROCYCLE)),
         sum(atom.GetFormalCharge() for atom in atoms),
         sum(atom.GetNumRadicalElectrons() for atom in atoms),
         bonds_of(molecule),
@@ -220,39 +252,34 @@ def best_overlay(ligand: Ligand, moving: Array, onto: Array) -> tuple[Array, flo
     from rdkit.Chem import rdMolAlign
 
     chemistry = rdkit_chem()
+    bare = len(ligand.heavy) > 1 and bool((ligand.numbers[ligand.heavy] > 1).all())
     with _quiet():
-        both = (
-            chemistry.RemoveAllHs(ligand.at(moving, onto))
-            if len(ligand.heavy) > 1
-            else ligand.at(moving, onto)
-        )
+        both = ligand.at(moving, onto)
+        both = chemistry.RemoveAllHs(both) if bare else both
         _, _, pairs = rdMolAlign.GetBestAlignmentTransform(
             both, both, prbCid=0, refCid=1, maxMatches=_MATCHES
         )
-    bare = both.GetNumAtoms() != len(moving)
     place = [int(ligand.heavy[k]) for k in range(both.GetNumAtoms())] if bare else list(range(len(moving)))
     probes, references = [place[p] for p, _ in pairs], [place[r] for _, r in pairs]
     rotation, shift, rmsd = aligned(moving[probes], onto[references])
     return moving @ rotation.T + shift, rmsd, dict(zip(references, probes, strict=True))
 
 
-def _with_hydrogens(molecule: Any) -> tuple[Any, int]:
-    """The molecule with hydrogens; those that were absent placed by MMFF94s, all other atoms held."""
-    from rdkit.Chem import rdForceFieldHelpers
+def _check_lengths(molecule: Any) -> None:
+    """Refuse coordinates in another unit, or an atom that is elsewhere: a relaxation would mend them.
 
-    chemistry = rdkit_chem()
-    complete = chemistry.AddHs(molecule, addCoords=True)
-    before, after = molecule.GetNumAtoms(), complete.GetNumAtoms()
-    if after == before:
-        return complete, 0
-    properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(complete, mmffVariant="MMFF94s")
-    if properties is not None:
-        field = rdForceFieldHelpers.MMFFGetMoleculeForceField(complete, properties)
-        field.Initialize()
-        for place in range(before):
-            field.AddFixedPoint(place)
-        field.Minimize(maxIts=500)
-    return complete, after - before
+    Raises:
+        StructureError: A bond is far too long.
+    """
+    from ase.data import covalent_radii
+
+    positions = np.array(molecule.GetConformer().GetPositions())
+    for bond in molecule.GetBonds():
+        ends = bond.GetBeginAtom(), bond.GetEndAtom()
+        length = float(np.linalg.norm(positions[ends[0].GetIdx()] - positions[ends[1].GetIdx()]))
+        if length > _LARGEST_GIVEN * sum(covalent_radii[atom.GetAtomicNum()] for atom in ends):
+            names = "-".join(f"{atom.GetSymbol()}{atom.GetIdx() + 1}" for atom in ends)
+            raise StructureError(f"its bond {names} is {length:.2f} Å long: check the coordinates.")
 
 
 def _torsions(molecule: Any) -> tuple[Torsion, ...]:
@@ -267,6 +294,20 @@ def _torsions(molecule: Any) -> tuple[Torsion, ...]:
         if ends[0] is not None and ends[1] is not None:
             found.append((ends[0], left.GetIdx(), right.GetIdx(), ends[1]))
     return tuple(found)
+
+
+def _ring_torsions(molecule: Any, smallest: int) -> tuple[Torsion, ...]:
+    """One for each single bond that is not aromatic and whose smallest ring has so many atoms or more."""
+    rings = molecule.GetRingInfo()
+    found = {}
+    for ring in sorted(rings.AtomRings(), key=len, reverse=True):
+        for place in range(len(ring)):
+            a, b, c, d = (ring[(place + k) % len(ring)] for k in range(4))
+            bond = molecule.GetBondBetweenAtoms(b, c)
+            single = bond.GetBondType() == rdkit_chem().BondType.SINGLE
+            if single and rings.MinBondRingSize(bond.GetIdx()) >= smallest:
+                found[bond.GetIdx()] = (a, b, c, d) if b < c else (d, c, b, a)
+    return tuple(found[key] for key in sorted(found))
 
 
 def _other_end(atom: Any, partner: Any) -> int | None:

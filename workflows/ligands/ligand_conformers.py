@@ -49,8 +49,8 @@ class Conformers:
 
 
 def number_of_conformers(ligand: Ligand) -> int:
-    """Ten for each rotatable bond, between 20 and 150."""
-    return max(20, min(150, 10 * ligand.n_rotatable))
+    """Ten for each rotatable bond, those of macrocycles too, between 20 and 150."""
+    return max(20, min(150, 10 * (ligand.n_rotatable + ligand.n_macrocycle)))
 
 
 def find_conformers(ligand: Ligand, count: int, searches: int, seed: int = 0) -> Conformers:
@@ -140,11 +140,13 @@ def _embedded(ligand: Ligand, count: int, seed: int) -> list[Array]:
 
 def _minimised(ligand: Ligand, positions: Array, universal: bool) -> tuple[Array, float]:
     """A geometry after the force field's minimisation, and its energy in kcal/mol."""
+    from rdkit import rdBase
     from rdkit.Chem import rdForceFieldHelpers
 
     molecule = ligand.at(positions)
     if universal:
-        field = rdForceFieldHelpers.UFFGetMoleculeForceField(molecule)
+        with rdBase.BlockLogs():
+            field = rdForceFieldHelpers.UFFGetMoleculeForceField(molecule)
     else:
         properties = rdForceFieldHelpers.MMFFGetMoleculeProperties(molecule, mmffVariant="MMFF94s")
         field = rdForceFieldHelpers.MMFFGetMoleculeForceField(molecule, properties)

@@ -44,11 +44,12 @@ def result_of(records: Sequence[Record], n_ligands: int, threshold: float | None
         if record.prepared is not None:
             row |= {"smiles": record.prepared.ligand, "hydrogens_added": record.prepared.hydrogens_added}
         row |= record.found["row"] if record.found is not None else {}
+        row["note"] = " ".join(note for note in (_of_hydrogens(record), row.get("note")) if note) or None
         row["error"] = record.error
         if threshold is not None and record.found is not None:
-            row["passes"] = row["strain_kcal_per_mol"] <= threshold
+            row["passes"] = record.same_molecule and row["strain_kcal_per_mol"] <= threshold
         result.rows.append({name: row.get(name) for name in COLUMNS})
-    _rank(result)
+    _rank(result, records)
     for record, row in zip(records, result.rows, strict=True):
         result.poses.append(_molecule(record, row, "bound"))
         result.minima.append(_molecule(record, row, "minimum"))
@@ -56,6 +57,15 @@ def result_of(records: Sequence[Record], n_ligands: int, threshold: float | None
     result.convergence = _curves(records)
     result.torsions = _torsions(records)
     return result
+
+
+def _of_hydrogens(record: Record) -> str | None:
+    """That a pose had some of its hydrogens, which may be a charge or a bond that its file does not say."""
+    prepared = record.prepared
+    if prepared is None or not (prepared.hydrogens_given and prepared.hydrogens_added):
+        return None
+    added, given = prepared.hydrogens_added, prepared.hydrogens_given
+    return f"Hydrogens added: {added}, beside {given} that were there; check charges and bonds."
 
 
 def write_files(run: RunFolder, result: LigandStrainResult) -> None:
@@ -73,9 +83,11 @@ _TORSION_COLUMNS = ("id", "row", "atoms", "given_deg", "pose_deg", "minimum_deg"
 _CURVE_COLUMNS = ("id", "row", "n_conformers", "strain_kcal_per_mol")
 
 
-def _rank(result: LigandStrainResult) -> None:
-    done = [row for row in result.rows if row["strain_kcal_per_mol"] is not None]
-    for place, row in enumerate(sorted(done, key=lambda row: row["strain_kcal_per_mol"])):
+def _rank(result: LigandStrainResult, records: Sequence[Record]) -> None:
+    """The least strained first; those that are no longer the same molecule after all others."""
+    done = [pair for pair in zip(result.rows, records, strict=True) if pair[1].found is not None]
+    done.sort(key=lambda pair: (not pair[1].same_molecule, pair[0]["strain_kcal_per_mol"]))
+    for place, (row, _) in enumerate(done):
         row["rank"] = place + 1
 
 
@@ -117,8 +129,10 @@ def _molecule(record: Record, row: dict[str, Any], which: str) -> Any:
     molecule = rdkit_chem().Mol(record.prepared.molecule)
     molecule.GetConformer().SetPositions(_in_order(record.prepared, record.found[which]))
     molecule.SetProp("_Name", record.pose.name)
+    for name in COLUMNS:  # of an earlier run
+        molecule.ClearProp(name)
     for name, value in record.pose.properties.items():
-        if not molecule.HasProp(name):
+        if name not in COLUMNS and not molecule.HasProp(name):
             molecule.SetProp(name, value)
     for name, value in row.items():
         if value is not None and name not in ("id", "error"):

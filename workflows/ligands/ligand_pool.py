@@ -47,7 +47,7 @@ class Pool:
         ligand: The ligand.
         conformers: Where the search started.
         minima: What the model made of conformers and poses.
-        poses: Geometry and energy (eV) of each bound pose, which join as they are.
+        poses: Geometry and energy (eV) of each bound pose that is still the ligand; they join as they are.
         lost: Reasons why conformers were left out.
     """
 
@@ -74,9 +74,9 @@ class Pool:
         return np.array([of_kind.get(kind, np.inf) for kind in self.conformers.kind_of])
 
     def floor(self) -> float:
-        """The lowest energy that the poses alone give, eV."""
+        """The lowest energy that the poses alone give, eV; the highest that is known where there is none."""
         own = [one.energy for one in self.minima if one.kind < 0] + [energy for _, energy in self.poses]
-        return min(own)
+        return min(own) if own else max(one.energy for one in self.minima)
 
     def by_number(self) -> tuple[list[int], list[float]]:
         """Numbers of conformers, and the reference (eV) that so many of them give on average."""
@@ -90,6 +90,10 @@ class Pool:
         reached = np.minimum(self.reached(), self.floor())
         half = expected_lowest(reached, max(1, len(reached) // 2))
         return (half - float(reached.min())) / KCAL_PER_MOL
+
+    def missed(self) -> float:
+        """How far above the lowest minimum of a pose the search has stayed, kcal/mol; infinite if nowhere."""
+        return max(0.0, (float(self.reached().min()) - self.floor()) / KCAL_PER_MOL)
 
     def of_searches(self) -> Array:
         """``(n_searches,)`` eV, the reference that each search gives by itself."""

@@ -14,8 +14,8 @@ import numpy as np
 
 from atomml.config import as_config
 from atomml.data.force_fields import rdkit_chem
-from atomml.data.ligands import SUFFIXES, Pose, read_poses
-from atomml.errors import AtomMLError
+from atomml.data.ligands import SUFFIXES, Pose, check_file, read_poses
+from atomml.errors import AtomMLError, FileFormatError, InputError
 from atomml.jobs import Item, Outcome, run_jobs
 from atomml.manifest import Manifest, Shard, digest_of
 from atomml.run import RunFolder
@@ -27,7 +27,16 @@ from atomml.workflows.run_record import finish_run
 from atomml.workflows.shards import MANIFEST, adopt_shards, recorded_outcomes, shard_named
 from atomml.workflows.work_sharing import Clock, context_of, executor_of, workers_for
 
-__all__ = ["LigandRun", "Record", "plan", "records_of", "sources_of_poses", "work_each"]
+__all__ = [
+    "LigandRun",
+    "Record",
+    "check_sources",
+    "plan",
+    "records_of",
+    "records_of_all",
+    "sources_of_poses",
+    "work_each",
+]
 
 _ELSEWHERE = (
     *("workers", "batch", "shard", "merge", "retry_failed", "executor"),
@@ -55,6 +64,11 @@ class Record:
     waiting: bool = False
 
     @property
+    def same_molecule(self) -> bool:
+        """Whether the pose that was found is still the ligand."""
+        return self.found is not None and bool(self.found.get("same_molecule", True))
+
+    @property
     def label(self) -> str:
         """For messages."""
         return f"{self.pose.source}, record {self.pose.index} ({self.pose.name})"
@@ -78,6 +92,22 @@ def sources_of_poses(poses: Any) -> list[Any]:
     return [*dict.fromkeys(sources), *([molecules] if molecules else [])]
 
 
+def check_sources(sources: Sequence[Any], template: str | None) -> None:
+    """Refuse what nothing can be done with, before a run folder is made.
+
+    Raises:
+        InputError: No source, a file that is not there, of no kind that is read or without its template; the
+            only file, if it cannot be read at all.
+    """
+    if not sources:
+        raise InputError("There is no pose: give a file.")
+    files = [source for source in sources if isinstance(source, str)]
+    for name in files:
+        check_file(Path(name), template)
+    if len(sources) == len(files) == 1:
+        next(read_poses(files[0], template), None)
+
+
 def records_of(source: Any, template: str | None) -> Iterator[Record]:
     """The records of a source, read and prepared; what is wrong with one is its own error.
 
@@ -92,6 +122,27 @@ def records_of(source: Any, template: str | None) -> Iterator[Record]:
             except (AtomMLError, ValueError, RuntimeError) as error:
                 record.error = " ".join(str(error).split())
         yield record
+
+
+def records_of_all(sources: Sequence[Any], template: str | None) -> Iterator[Record]:
+    """The records of several sources; a file that cannot be read, or read on, is one with its error.
+
+    Raises:
+        InputError: The only source cannot be read at all, or a file is not one that is read: see
+            :func:`check_sources`.
+    """
+    check_sources(sources, template)
+    for source in sources:
+        count = 0
+        try:
+            for record in records_of(source, template):
+                yield record
+                count += 1
+        except FileFormatError as error:
+            if count == 0 and len(sources) == 1:
+                raise
+            stem = f"{Path(source).name.split('.')[0]}-{count}"
+            yield Record(Pose(str(source), count, stem, None), error=str(error))
 
 
 @dataclass
@@ -147,7 +198,7 @@ class LigandRun:
         A ligand goes with all its poses into one shard; a record without a ligand into one too.
         """
         shard = shard_named(self.options.shard, self.options.merge) or Shard()
-        records = [record for source in self.sources for record in records_of(source, self.options.template)]
+        records = list(records_of_all(self.sources, self.options.template))
         ligands: dict[str, list[Record]] = {}
         for record in records:
             if record.prepared is not None:
@@ -241,7 +292,7 @@ def work_each(orders: Sequence[LigandOrder]) -> list[tuple[dict[str, Any] | None
 
 
 def _item(smiles: str, records: Sequence[Record], task: LigandTask) -> Item:
-    poses = [PoseOrder(record.label, one.positions, one.places) for record, one in _prepared(records)]
+    poses = [PoseOrder(one.positions, one.places) for _, one in _prepared(records)]
     return Item(smiles, LigandOrder(task, smiles, tuple(poses)), _digest(smiles, records))
 
 
@@ -279,12 +330,11 @@ def plan(poses: Any, options: LigandStrainOptions) -> list[str]:
 
     good: dict[str, int] = {}
     bad = []
-    for source in sources_of_poses(poses):
-        for record in records_of(source, options.template):
-            if record.prepared is None:
-                bad.append(f"{record.label}: {record.error}")
-            else:
-                good[record.prepared.ligand] = good.get(record.prepared.ligand, 0) + 1
+    for record in records_of_all(sources_of_poses(poses), options.template):
+        if record.prepared is None:
+            bad.append(f"{record.label}: {record.error}")
+        else:
+            good[record.prepared.ligand] = good.get(record.prepared.ligand, 0) + 1
     conformers = sum(options.conformers or number_of_conformers(ligand_of(smiles)) for smiles in good)
     head = f"{sum(good.values())} poses of {len(good)} ligands, {conformers} conformers to embed and minimise"
     return [head, *(f"without a strain: {one}" for one in bad[:_SHOWN_WARNINGS])]

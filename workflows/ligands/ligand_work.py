@@ -70,12 +70,10 @@ class PoseOrder:
     """One pose of a ligand, its atoms in the ligand's order.
 
     Attributes:
-        label: Where it came from.
         positions: ``(n_atoms, 3)`` Å.
         places: For each atom of the ligand, its number in the file, from 0.
     """
 
-    label: str
     positions: Array
     places: tuple[int, ...]
 
@@ -95,6 +93,8 @@ class _Bound:
 
     order: PoseOrder
     relaxed: Relaxed | None = None
+    problem: str | None = None
+    """What made it another molecule on its way."""
 
     @property
     def error(self) -> str | None:
@@ -148,7 +148,7 @@ def work(orders: Sequence[LigandOrder]) -> list[Answer]:
 def _relax_bound(cases: list[_Case], model: GivenModel, options: LigandStrainOptions) -> None:
     """Every pose to the loose criterion; stiff coordinates give way and torsions hardly move."""
     bound = [(case, one) for case in cases for one in case.bound]
-    given = [GivenStructure(case.ligand.atoms(one.order.positions), one.order.label) for case, one in bound]
+    given = [GivenStructure(case.ligand.atoms(one.order.positions), "the ligand") for case, one in bound]
     shared: dict[str, Any] = {
         "fmax": options.bound_fmax,
         "allow_charge_mismatch": options.allow_charge_mismatch,
@@ -180,10 +180,13 @@ def _relax_pool(cases: list[_Case], model: GivenModel, task: LigandTask) -> None
         except RunFailedError as error:
             case.error = str(error)
             continue
-        case.pool = Pool(case.ligand, found, poses=[one.geometry for one in good])
+        for one in good:
+            one.problem = case.ligand.problem(one.geometry[0])
+        sound = [one.geometry for one in good if one.problem is None]
+        case.pool = Pool(case.ligand, found, poses=sound)
         starts += [(case, kind, x) for kind, x in enumerate(found.geometries)]
-        starts += [(case, -1, one.geometry[0]) for one in good]
-    given = [GivenStructure(case.ligand.atoms(x), case.ligand.smiles) for case, _, x in starts]
+        starts += [(case, -1, x) for x, _ in sound]
+    given = [GivenStructure(case.ligand.atoms(x), "a conformer") for case, _, x in starts]
     for ended in relax_batched(
         given,
         model,
@@ -218,18 +221,31 @@ def _answer(case: _Case, model: GivenModel, options: LigandStrainOptions) -> Ans
     good = [one for one in case.bound if one.error is None]
     if case.pool is None or not good:
         return {"poses": [{"error": one.error} for one in case.bound]}, None
-    minimum, lowest = case.pool.lowest()
+    if not case.pool.minima:
+        reason = max(set(case.pool.lost), key=case.pool.lost.count)
+        lost = f"No geometry came to an unbound minimum ({reason.rstrip('.')})"
+        return None, f"{lost}: the strain has no reference."
     shared = _of_ligand(case.pool, options)
-    pairs = [(case.ligand.atoms(one.geometry[0]), case.ligand.atoms(minimum)) for one in good]
+    lowest = [_lowest(case.pool, one) for one in good]
+    pairs = [
+        (case.ligand.atoms(one.geometry[0]), case.ligand.atoms(minimum))
+        for one, (minimum, _) in zip(good, lowest, strict=True)
+    ]
     spreads = committee_spread(pairs, model)
     refined = refined_strains(pairs, options)
     records = iter(
-        _record(case, one, minimum, lowest, shared, spread, better, options)
-        for one, spread, better in zip(good, spreads, refined, strict=True)
+        _record(case, one, unbound, shared, spread, better, options)
+        for one, unbound, spread, better in zip(good, lowest, spreads, refined, strict=True)
     )
     return {
         "poses": [next(records) if one.error is None else {"error": one.error} for one in case.bound]
     }, None
+
+
+def _lowest(pool: Pool, bound: _Bound) -> tuple[Array, float]:
+    """The unbound minimum of a pose; one that is no longer the same molecule may lie below all that are."""
+    known = [pool.lowest(), *([bound.geometry] if bound.problem is not None else [])]
+    return min(known, key=lambda pair: pair[1])
 
 
 def _of_ligand(pool: Pool, options: LigandStrainOptions) -> dict[str, Any]:
@@ -244,6 +260,7 @@ def _of_ligand(pool: Pool, options: LigandStrainOptions) -> dict[str, Any]:
         "counts": counts,
         "references": references,
         "gain": pool.gain(),
+        "missed": pool.missed(),
         "searches_std": float(finite.std(ddof=1)) / KCAL_PER_MOL if len(finite) > 1 else None,
         "lost": len(pool.lost),
         "universal": pool.conformers.universal,
@@ -253,15 +270,14 @@ def _of_ligand(pool: Pool, options: LigandStrainOptions) -> dict[str, Any]:
 def _record(
     case: _Case,
     bound: _Bound,
-    minimum: Array,
-    lowest: float,
+    unbound: tuple[Array, float],
     shared: dict[str, Any],
     spread: float | None,
     refined: tuple[float | None, str | None],
     options: LigandStrainOptions,
 ) -> dict[str, Any]:
     """The record of one pose."""
-    ligand, (positions, energy) = case.ligand, bound.geometry
+    ligand, (positions, energy), (minimum, lowest) = case.ligand, bound.geometry, unbound
     laid, rmsd, pairs = best_overlay(ligand, minimum, positions)
     torsions = _torsion_rows(ligand, bound, positions, laid, pairs)
     notes = _notes(ligand, bound, shared, options)
@@ -278,7 +294,7 @@ def _record(
         "strain_committee_std_kcal_per_mol": spread,
         "strain_searches_std_kcal_per_mol": shared["searches_std"],
         "search_gain_kcal_per_mol": shared["gain"],
-        "search_converged": shared["gain"] < options.tolerance,
+        "search_converged": max(shared["gain"], shared["missed"]) < options.tolerance,
         "left_basin": notes[0] is not None,
         "pose_shift_A": shift_of(ligand, bound.order.positions, positions),
         "minimum_rmsd_A": rmsd,
@@ -296,6 +312,7 @@ def _record(
     return plain(
         {
             "row": row,
+            "same_molecule": bound.problem is None,
             "bound": positions,
             "minimum": laid,
             "torsions": torsions,
@@ -308,15 +325,15 @@ def _torsion_rows(
     ligand: Ligand, bound: _Bound, positions: Array, minimum: Array, pairs: dict[int, int]
 ) -> list[tuple[str, float, float, float, float]]:
     """Atoms (numbered as in the file, from 1), angles given, in relaxed pose and minimum, and the change."""
-    there = tuple(tuple(pairs.get(atom, atom) for atom in torsion) for torsion in ligand.torsions)
-    given = angles_of(ligand.torsions, bound.order.positions)
-    relaxed = angles_of(ligand.torsions, positions)
+    there = tuple(tuple(pairs.get(atom, atom) for atom in torsion) for torsion in ligand.all_torsions)
+    given = angles_of(ligand.all_torsions, bound.order.positions)
+    relaxed = angles_of(ligand.all_torsions, positions)
     unbound = angles_of(there, minimum)  # type: ignore[arg-type]
     change = turned(relaxed, unbound)
     symbols = [atom.GetSymbol() for atom in ligand.molecule.GetAtoms()]
     names = [
         "-".join(f"{symbols[atom]}{bound.order.places[atom] + 1}" for atom in torsion)
-        for torsion in ligand.torsions
+        for torsion in ligand.all_torsions
     ]
     rows = zip(names, given.tolist(), relaxed.tolist(), unbound.tolist(), change.tolist(), strict=True)
     return sorted(rows, key=lambda row: -row[4])
@@ -327,19 +344,25 @@ def _notes(
 ) -> list[str | None]:
     """Why the pose is no longer what it was; then what else a reader should know."""
     positions = bound.geometry[0]
-    problem = ligand.problem(positions)
-    turn = turned(angles_of(ligand.torsions, bound.order.positions), angles_of(ligand.torsions, positions))
+    turn = turned(
+        angles_of(ligand.all_torsions, bound.order.positions), angles_of(ligand.all_torsions, positions)
+    )
     left = None
-    if problem is not None:
-        left = f"The pose is not the same molecule after its relaxation: {problem}."
+    if bound.problem is not None:
+        left = f"The pose is not the same molecule after its relaxation: {bound.problem}."
     elif len(turn) and turn.max() > options.basin:
         left = f"The pose has left its basin: a torsion has turned by {turn.max():.0f}°."
-    gain, lost = shared["gain"], shared["lost"]
+    gain, missed, lost = shared["gain"], shared["missed"], shared["lost"]
     return [
         left,
         f"More conformers may raise the strain: the second half has by {gain:.1f} kcal/mol."
         if gain >= options.tolerance
         else None,
+        f"The search missed a minimum that a pose leads to, by {missed:.1f} kcal/mol: more conformers may "
+        "raise the strain."
+        if missed >= options.tolerance and np.isfinite(missed)
+        else None,
+        None if np.isfinite(missed) else "No conformer of the search came to a minimum.",
         f"{lost} minimisations were left out." if lost else None,
         "Conformers are UFF's: MMFF94s has no parameters for the ligand." if shared["universal"] else None,
     ]

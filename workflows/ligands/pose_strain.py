@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from atomml.config import as_config, build_options
-from atomml.errors import InputError, OptionError
+from atomml.errors import OptionError
 from atomml.options import option
 from atomml.result import Result, quantity
 from atomml.workflows.inputs import GivenModel, given_model
 from atomml.workflows.run_record import open_with_options
 
-__all__ = ["LigandStrainOptions", "LigandStrainResult", "ligand_strain", "threshold_for"]
+__all__ = ["LigandStrainOptions", "LigandStrainResult", "check_choices", "ligand_strain", "threshold_for"]
 
 DEFAULT_MODEL = "mmff94s"
 _MAY_CHANGE = ("poses", "workers", "batch", "retry_failed", "merge", "executor", "device", "threshold")
@@ -31,7 +31,7 @@ class LigandStrainOptions:
     """Options of ``ligand-strain``."""
 
     conformers: int | None = option(
-        None, "conformers of a ligand; else 10 a rotatable bond, between 20 and 150", minimum=1
+        None, "conformers of a ligand; else 10 a bond that turns, between 20 and 150", minimum=1
     )
     searches: int = option(3, "conformer searches that share them; their spread is an uncertainty", minimum=1)
     bound_fmax: float = option(0.1, "loose criterion of the pose", unit="eV/Å", above=0)
@@ -141,23 +141,15 @@ def ligand_strain(
     Raises:
         InputError: A wrong option, no such model or method, a file that cannot be read at all.
     """
-    from atomml.data.ligands import checked_template
-    from atomml.workflows.ligands.ligand_run import LigandRun, sources_of_poses
+    from atomml.workflows.ligands.ligand_run import LigandRun, check_sources, sources_of_poses
     from atomml.workflows.shards import shard_folder, shard_named
     from atomml.workflows.work_sharing import has_name
 
     chosen = build_options(LigandStrainOptions, options)
     used = given_model(model, dtype=dtype, device=device)
-    threshold_for(chosen.threshold, used)
-    if chosen.template is not None:
-        checked_template(chosen.template)
-    if chosen.refine is not None:
-        _check_method(chosen.refine)
-    elif chosen.refine_relax:
-        raise OptionError("--refine-relax says how --refine METHOD works: give that too.")
+    check_choices(chosen, used)
     sources = sources_of_poses(poses)
-    if not sources:
-        raise InputError("There is no pose: give a file.")
+    check_sources(sources, chosen.template)
     shard = shard_named(chosen.shard, chosen.merge)
     named = has_name(model, used, chosen.workers)
     names = [source if isinstance(source, str) else "molecule" for source in sources]
@@ -169,6 +161,23 @@ def ligand_strain(
     ) as run:
         work = LigandRun(run, sources, used, named, chosen, dtype, device, seed, threads, pool)
         return work.go(started)
+
+
+def check_choices(options: LigandStrainOptions, model: GivenModel) -> None:
+    """Refuse, before anything is read, options that do not go together or that nothing can be done with.
+
+    Raises:
+        InputError: A threshold of another model, a template that is no SMILES, no such method.
+    """
+    from atomml.data.ligands import checked_template
+
+    threshold_for(options.threshold, model)
+    if options.template is not None:
+        checked_template(options.template)
+    if options.refine is not None:
+        _check_method(options.refine)
+    elif options.refine_relax:
+        raise OptionError("--refine-relax says how --refine METHOD works: give that too.")
 
 
 def threshold_for(text: str | None, model: GivenModel) -> float | None:
