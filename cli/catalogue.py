@@ -187,5 +187,7 @@ def leading_workflow(argv: Sequence[str], known: str, also: Sequence[str] = ()) 
     """
     name = argv[0] if argv and not argv[0].startswith("-") else None
     if name is not None and name not in OF_ONE_STRUCTURE:
-        raise OptionError(f"There is no workflow {name!r}; {close_match(name, (*OF_ONE_STRUCTURE, *also), known)}")
+        raise OptionError(
+            f"There is no workflow {name!r}; {close_match(name, (*OF_ONE_STRUCTURE, *also), known)}"
+        )
     return name

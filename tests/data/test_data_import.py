@@ -20,10 +20,12 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from ase.io.jsonio import encode
 from ase.io.trajectory import Trajectory
+from ase.units import GPa
 
 from atomml.cli.main import main
-from atomml.data.dataset import open_dataset
+from atomml.data.dataset import ListDataset, open_dataset
 from atomml.data.entry import Entry
+from atomml.data.label_keys import LabelKeys
 from atomml.data.structures import write_structures
 from atomml.errors import FileFormatError, InputError, OptionError, RunFailedError
 from atomml.workflows.datasets.data_import import ImportOptions, import_data
@@ -478,3 +480,49 @@ print([name for name in ("numpy", "ase", "torch", "lmdb", "pymatgen", "yaml", "r
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_units_that_text_files_have_are_not_put_on_a_programs_output(frames: Frames, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    dft_outputs.vasprun(runs / "vasprun.xml", frames(2), [9, 9])
+    old = frames(2, 5)
+    for atoms in old:  # what VASP prints: kbar, positive under compression
+        atoms.info["stress"] = -10 * atoms.calc.results.pop("stress") / GPa
+    write_structures(runs / "z.extxyz", old)
+    options = ImportOptions(workers=1, stress_unit="kbar", stress_sign="compression")
+    found = list(open_dataset(import_data(runs, tmp_path / "set.lmdb", options).store))
+    expected = [atoms.get_stress(voigt=False) for atoms in frames(2)]
+    for entry, stress in zip(found[:2], expected, strict=True):
+        np.testing.assert_allclose(entry.labels.stress, stress, atol=1e-6)
+    direct = open_dataset(runs / "vasprun.xml", LabelKeys(energy_unit="Ha", stress_unit="GPa"))
+    np.testing.assert_allclose(direct[0].labels.stress, expected[0], atol=1e-6)
+    assert direct[0].labels.energy == pytest.approx(frames(2)[0].get_potential_energy(), abs=1e-6)
+    again = [atoms.get_stress(voigt=False) for atoms in frames(2, 5)]
+    for entry, stress in zip(found[2:], again, strict=True):
+        np.testing.assert_allclose(entry.labels.stress, stress, atol=1e-6)
+
+
+def test_what_did_not_converge_is_no_set_without_an_import(frames: Frames, tmp_path: Path) -> None:
+    """Training and evaluation read files by the same function: it takes nothing that an import leaves out."""
+    path = dft_outputs.vasprun(tmp_path / "vasprun.xml", frames(3), [9, 60, 9])
+    with pytest.raises(FileFormatError, match=r"vasprun\.xml: 1 of 3 .* did not converge: .*data import"):
+        open_dataset(path)
+    good = open_dataset(dft_outputs.vasprun(path, frames(3), [9, 9, 9]))
+    assert (len(good), good[0].method) == (3, "VASP ENCUT=520.0 GGA=PE")
+
+
+def test_a_store_loses_a_label_and_says_which_keys_do_not_apply(
+    frames: Frames, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_structures(tmp_path / "a.extxyz", frames(3))
+    store = import_data(tmp_path / "a.extxyz", tmp_path / "a.lmdb", SERIAL).store
+    whole, part = open_dataset(store), open_dataset(store, LabelKeys(stress_key="none"))
+    assert whole.label_counts == {"energy": 3, "forces": 3, "stress": 3, "magmoms": 0}
+    assert part.label_counts == {"energy": 3, "forces": 3, "stress": 0, "magmoms": 0}
+    assert part.digest == ListDataset(part).digest != whole.digest
+    again = import_data(store, tmp_path / "b.lmdb", ImportOptions(workers=1, stress_key="none"))
+    assert again.header["label_counts"] == part.label_counts
+    assert not caplog.records
+    open_dataset(store, LabelKeys(energy_key="E_scan", forces_unit="Ha/bohr"))
+    assert "--energy-key, --forces-unit" in caplog.text

@@ -122,6 +122,9 @@ def test_a_loss_of_nothing_is_refused() -> None:
     [
         ({"method": "lora", "freeze": ("readout",)}, "leave one out"),
         ({"method": "full", "replay": ("old.xyz",)}, "take --method replay"),
+        ({"method": "full", "replay_size": 16}, "--replay-size is of --method replay alone"),
+        ({"method": "replay", "lora_rank": 4}, "--lora-rank is of --method lora alone"),
+        ({"method": "frozen", "drift_forces": 5.0}, "--drift-forces"),
     ],
 )
 def test_methods_that_would_do_something_else_are_refused(options: dict[str, Any], words: str) -> None:
@@ -182,6 +185,21 @@ def test_what_is_held_out_shares_no_trajectory_and_is_said(entries: list[Entry])
     assert not {of[k] for k in parts.train} & {of[k] for k in parts.valid}
     with pytest.raises(OptionError, match="--valid"):
         hold_out(ListDataset(entries[:1]), 0.2, 0)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
+def test_isolated_atoms_are_never_held_out(entries: list[Entry], fraction: float) -> None:
+    """Else one in ten elements has none in what is left, and reference energies cannot be had."""
+    atoms = [Entry(Atoms(symbol), Labels(-0.5)) for symbol in ("Cu", "Al", "Ag")]
+    runs = [replace(entry, trajectory="one", frame=k, source="x") for k, entry in enumerate(entries)]
+    for data in ([*atoms, *entries], [*runs[:5], *atoms, *runs[5:]]):
+        places = {k for k, entry in enumerate(data) if len(entry.atoms) == 1 and not entry.atoms.pbc.any()}
+        for seed in range(3):
+            parts = hold_out(ListDataset(data), fraction, seed)
+            assert places <= set(parts.train)
+            assert parts.valid
+            assert not set(parts.train) & set(parts.valid)
+            assert f"({len(places)})" in parts.sentence
 
 
 def test_every_error_is_one_of_ours(crystals_file: Path, tmp_path: Path) -> None:
