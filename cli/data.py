@@ -163,7 +163,9 @@ def _remark(source: Mapping[str, Any]) -> str:
         return "NOT TAKEN"
     if source["unread"]:
         return f"no forces; columns not read: {source['unread']} (--forces-key)"
-    return "cut short: what was finished is taken" if source["unfinished"] else ""
+    if not source["unfinished"]:
+        return ""
+    return "cut short: what was finished is taken" if source["n_frames"] else "cut short in its first step"
 
 
 def run_split(name: str, argv: Sequence[str]) -> int:

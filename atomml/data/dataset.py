@@ -375,7 +375,7 @@ def _labelled(source: Source, keys: LabelKeys, unlabelled: bool) -> Iterator[Ent
 
     run = inspect_run(source.path) if source.path.is_file() else None
     if run is None:
-        return entries_of(read_source(source), keys, unlabelled=unlabelled)
+        return entries_of(read_source(source), source.keys(keys), unlabelled=unlabelled)
     n_bad = len(run.converged) - sum(run.converged)
     if n_bad:
         raise FileFormatError(

@@ -144,11 +144,12 @@ def _entries(task: PartTask, report: PartReport) -> Iterable[Entry]:
         return store_entries(task.source.path, task.keys)
     run = inspect_run(task.source.path) if task.source.path.is_file() else None
     if run is None:
-        keys = task.keys.in_ase_units() if task.source.kind.startswith("dpdata:") else task.keys
-        return entries_of(read_source(task.source), keys, unlabelled=task.unlabelled)
+        return entries_of(read_source(task.source), task.source.keys(task.keys), unlabelled=task.unlabelled)
     report.unfinished, report.method = not run.finished, run.method
     report.unconverged = [i for i, converged in enumerate(run.converged) if not converged]
     frames = list(_frames(task.source, run))
+    if not run.converged and not any(frame.atoms.calc for frame in frames):
+        return ()  # not one step was finished
     report.n_frames = max(len(frames), len(run.converged))
     if not task.keep_unconverged:
         frames = _converged(frames, run, task.source.path)

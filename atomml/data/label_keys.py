@@ -67,7 +67,7 @@ class LabelKeys:
     )
     stress_sign: str = option(
         "tension",
-        "stress is positive under tension (ASE) or compression (VASP)",
+        "stress is positive under tension (ASE) or compression (VASP); that of --stress-quantity virial too",
         choices=("tension", "compression"),
     )
     stress_quantity: str = option(

@@ -20,6 +20,7 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from ase.io.jsonio import encode
 from ase.io.trajectory import Trajectory
+from ase.stress import voigt_6_to_full_3x3_stress
 from ase.units import GPa
 
 from atomml.cli.main import main
@@ -526,3 +527,28 @@ def test_a_store_loses_a_label_and_says_which_keys_do_not_apply(
     assert not caplog.records
     open_dataset(store, LabelKeys(energy_key="E_scan", forces_unit="Ha/bohr"))
     assert "--energy-key, --forces-unit" in caplog.text
+
+
+def test_a_run_that_was_cut_in_its_first_step_is_called_that(
+    frames: Frames, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = dft_outputs.vasprun(tmp_path / "vasprun.xml", frames(1), [9], finished=False)
+    with pytest.raises(InputError, match=r"no calculation is finished in 1 files .*vasprun\.xml"):
+        import_data(cut, tmp_path / "a.lmdb", SERIAL)
+    write_structures(tmp_path / "z.extxyz", frames(2))
+    assert main(["data", "import", str(tmp_path), "--to", str(tmp_path / "b.lmdb"), "--workers", "1"]) == 0
+    assert "cut short in its first step" in capsys.readouterr().out
+
+
+def test_options_for_stresses_are_not_passed_over_for_virials(frames: Frames, tmp_path: Path) -> None:
+    old = frames(1)
+    stress = old[0].calc.results.pop("stress")
+    tensor = old[0].get_volume() * voigt_6_to_full_3x3_stress(stress)
+    write_structures(tmp_path / "a.extxyz", [Atoms(old[0], info={"virial": -tensor, "energy": -1.0})])
+    write_structures(tmp_path / "b.extxyz", [Atoms(old[0], info={"w": tensor, "energy": -1.0})])
+    for wrong in ({"stress_unit": "kbar"}, {"stress_sign": "compression"}):
+        with pytest.raises(InputError, match=r"a\.extxyz, frame 0: virial is taken for a virial"):
+            open_dataset(tmp_path / "a.extxyz", LabelKeys(**wrong))
+    keys = LabelKeys(stress_key="w", stress_quantity="virial", stress_sign="compression")
+    for found in (open_dataset(tmp_path / "a.extxyz"), open_dataset(tmp_path / "b.extxyz", keys)):
+        np.testing.assert_allclose(found[0].labels.stress, tensor / old[0].get_volume(), rtol=1e-12)

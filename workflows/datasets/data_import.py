@@ -226,6 +226,11 @@ def _check_any(reports: Sequence[PartReport]) -> None:
         more = f" ({len(errors) - 1} more files failed)" if len(errors) > 1 else ""
         raise FileFormatError(f"Nothing could be imported: {errors[0].error}{more}")
     n_refused = sum(len(report.unconverged) for report in reports)
+    if not n_refused:
+        raise FileFormatError(
+            f"Nothing could be imported: no calculation is finished in {len(reports)} files (the first is "
+            f"{reports[0].path})."
+        )
     raise FileFormatError(
         f"Nothing could be imported: none of {n_refused} calculations converged "
         f"(the first is {reports[0].path}): pass --keep-unconverged to take them all the same."
