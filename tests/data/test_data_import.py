@@ -29,7 +29,10 @@ from atomml.data.entry import Entry
 from atomml.data.label_keys import LabelKeys
 from atomml.data.structures import write_structures
 from atomml.errors import FileFormatError, InputError, OptionError, RunFailedError
+from atomml.train.survey import survey
 from atomml.workflows.datasets.data_import import ImportOptions, import_data
+from atomml.workflows.trainings.fine_tuning import FineTuneOptions
+from atomml.workflows.trainings.training_settings import loss_of
 
 Frames = Callable[..., list[Atoms]]
 SERIAL = ImportOptions(workers=1)
@@ -308,6 +311,8 @@ def test_forces_under_a_name_that_nobody_expects_are_pointed_out(
     assert main(["data", "import", str(path), "--to", str(tmp_path / "a.lmdb"), "--workers", "1"]) == 0
     assert "no forces; columns not read: grad_x (--forces-key)" in capsys.readouterr().out
     assert open_dataset(tmp_path / "a.lmdb")[0].atoms.info == {"unread_columns": "grad_x"}
+    seen = survey(open_dataset(path), "training", loss_of(FineTuneOptions()))
+    assert "(not read: grad_x; --forces-key names one)" in seen.sentences(loss_of(FineTuneOptions()))[0]
     options = ImportOptions(workers=1, forces_key="grad_x")
     assert import_data(path, tmp_path / "b.lmdb", options).header["label_counts"]["forces"] == 1
 
@@ -552,3 +557,21 @@ def test_options_for_stresses_are_not_passed_over_for_virials(frames: Frames, tm
     keys = LabelKeys(stress_key="w", stress_quantity="virial", stress_sign="compression")
     for found in (open_dataset(tmp_path / "a.extxyz"), open_dataset(tmp_path / "b.extxyz", keys)):
         np.testing.assert_allclose(found[0].labels.stress, tensor / old[0].get_volume(), rtol=1e-12)
+
+
+def test_labels_too_large_for_their_unit_are_doubted(
+    frames: Frames, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_structures(tmp_path / "a.extxyz", frames(4))
+    wrong = frames(4)
+    for atoms in wrong:
+        atoms.calc.results["stress"] = atoms.calc.results["stress"] / (0.1 * GPa)  # kbar
+        atoms.calc.results["forces"] = atoms.calc.results["forces"] * 1e4
+    write_structures(tmp_path / "b.extxyz", wrong)
+    for name, said in (("a", False), ("b", True)):
+        words = ["data", "import", str(tmp_path / f"{name}.extxyz"), "--to", str(tmp_path / f"{name}.lmdb")]
+        assert main([*words, "--workers", "1"]) == 0
+        told = capsys.readouterr().out
+        assert "energy, eV/atom: " in told
+        assert ("check --stress-unit" in told) is said
+        assert ("check --forces-unit" in told) is said

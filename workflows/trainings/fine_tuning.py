@@ -203,7 +203,7 @@ def load_parent(model: str | Path | Potential, options: FineTuneOptions) -> Pote
     """The foundation model in the precision of the training; a model of the caller's stays untouched.
 
     Raises:
-        ModelError: No such model.
+        ModelError: No such model, or one that no file can hold.
     """
     from copy import deepcopy
 
@@ -211,9 +211,9 @@ def load_parent(model: str | Path | Potential, options: FineTuneOptions) -> Pote
     from atomml.registry import load_model
 
     dtype = "float64" if options.precision == "float64" else "float32"
-    if isinstance(model, Potential):
-        return deepcopy(model)
-    return load_model(model, dtype=dtype, device="cpu")
+    parent = deepcopy(model) if isinstance(model, Potential) else load_model(model, dtype, device="cpu")
+    parent.hyperparameters()  # a committee has none: it could be trained, but no file could hold it
+    return parent
 
 
 def frozen_blocks(model: Potential, options: FineTuneOptions) -> tuple[str, ...]:
