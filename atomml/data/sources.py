@@ -140,7 +140,10 @@ def _kind(path: Path) -> str:
 
 
 def _walk(folder: Path, passed: list[tuple[str, str]]) -> Iterator[Source]:
-    for place, folders, names in os.walk(folder):
+    def unreadable(error: OSError) -> None:
+        passed.append((str(error.filename), f"cannot be read ({error.strerror})"))
+
+    for place, folders, names in os.walk(folder, onerror=unreadable):
         here = Path(place)
         folders.sort()
         if is_deepmd_tree(here):
@@ -149,6 +152,10 @@ def _walk(folder: Path, passed: list[tuple[str, str]]) -> Iterator[Source]:
             continue
         whole = [name for name in folders if name.endswith(".aselmdb")]
         folders[:] = [name for name in folders if name not in whole and not name.startswith(".")]
+        linked = [name for name in folders if (here / name).is_symlink()]
+        passed += [
+            (str(here / name), "a link to a folder is followed only where it is named") for name in linked
+        ]
         yield from (Source(here / name, "aselmdb") for name in whole)
         xml_runs = [name for name in names if fnmatch(plain_name(Path(name)), "*vasprun*.xml")]
         for name in sorted(names):

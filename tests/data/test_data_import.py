@@ -575,3 +575,19 @@ def test_labels_too_large_for_their_unit_are_doubted(
         assert "energy, eV/atom: " in told
         assert ("check --stress-unit" in told) is said
         assert ("check --forces-unit" in told) is said
+
+
+def test_folders_that_are_not_walked_are_listed(frames: Frames, tmp_path: Path) -> None:
+    """A link to a folder could lead anywhere, round in a circle too; that it was left out is said."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    write_structures(tmp_path / "runs" / "a.extxyz", frames(2))
+    write_structures(tmp_path / "elsewhere" / "b.extxyz", frames(2, 5))
+    (tmp_path / "runs" / "link").symlink_to(tmp_path / "elsewhere")
+    result = import_data(tmp_path / "runs", tmp_path / "set.lmdb", SERIAL)
+    assert result.header["n_entries"] == 2
+    assert [(Path(path).name, "where it is named" in why) for path, why in result.passed_over] == [
+        ("link", True)
+    ]
+    named = import_data([tmp_path / "runs", tmp_path / "runs" / "link"], tmp_path / "both.lmdb", SERIAL)
+    assert named.header["n_entries"] == 4

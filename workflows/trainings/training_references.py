@@ -190,7 +190,6 @@ def replay_of(
         OptionError: No structure to replay.
     """
     from atomml.data.dataset import HeadDataset, ListDataset, open_dataset
-    from atomml.data.entry import LABELS
     from atomml.data.label_keys import NONE, LabelKeys
     from atomml.train.drift import held_back
     from atomml.train.replay import generate, label_by_model
@@ -202,7 +201,7 @@ def replay_of(
     if options.replay:
         keys = LabelKeys.of(options)
         if by_model:  # its labels would only be thrown away, and may stand under other keys, or be missing
-            keys = replace(keys, **dict.fromkeys([f"{name}_key" for name in LABELS], NONE))
+            keys = replace(keys, energy_key=NONE, forces_key=NONE, stress_key=NONE, magmoms_key=NONE)
         dataset = open_dataset(options.replay, keys, unlabelled=by_model)
         for entry in dataset:
             check_covered(entry, model.info)
