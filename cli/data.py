@@ -6,7 +6,7 @@ One line in the table adds a subcommand: the function that does it and its help.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from atomml.cli.parsing import Parser, add_flags, resolve_flags
@@ -152,7 +152,22 @@ def _show_import(found: argparse.Namespace, result: Any) -> None:
     header = result.header
     labels = ", ".join(f"{name} {n}" for name, n in header["label_counts"].items())
     say(f"{header['n_entries']} entries, {header['n_atoms']} atoms; {labels}")
+    for line in (*_ranges(header["statistics"]), *(f"warning: {doubt}" for doubt in result.doubts)):
+        say(line)
     say(f"written to {result.store} (digest {header['digest']})")
+
+
+def _ranges(statistics: Mapping[str, Any]) -> Iterator[str]:
+    """Ranges of the labels, in which a wrong unit shows."""
+    names = {
+        "energy_eV_per_atom": "energy, eV/atom",
+        "largest_force_eV_per_A": "largest force, eV/Å",
+        "pressure_GPa": "pressure, GPa",
+    }
+    known = {title: statistics[name] for name, title in names.items() if name in statistics}
+    if known:
+        told = (f"{title}: {found['min']:.4g} to {found['max']:.4g}" for title, found in known.items())
+        yield "; ".join(told)
 
 
 _MOST_ROWS = 40
@@ -163,7 +178,9 @@ def _remark(source: Mapping[str, Any]) -> str:
         return "NOT TAKEN"
     if source["unread"]:
         return f"no forces; columns not read: {source['unread']} (--forces-key)"
-    return "cut short: what was finished is taken" if source["unfinished"] else ""
+    if not source["unfinished"]:
+        return ""
+    return "cut short: what was finished is taken" if source["n_frames"] else "cut short in its first step"
 
 
 def run_split(name: str, argv: Sequence[str]) -> int:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from atomml.cli.parsing import Parser, add_flags, layers_of, resolve_flags
@@ -154,4 +154,16 @@ def _show(result: Any) -> None:
     from atomml.cli.display import print_results, say
 
     print_results(result.results(), result.units())
+    for line in _shifts(result.reference_shifts):
+        say(line)
     say(f"written to {result.folder}/ (report.html)")
+
+
+def _shifts(found: Mapping[str, Any]) -> Iterator[str]:
+    """What was added to reference energies: a line for each head, or one."""
+    for head, own in found.items():
+        if isinstance(own, dict):
+            yield from (f"{head}: {line}" for line in _shifts(own))
+    energies = ", ".join(f"{symbol} {e:+.4f}" for symbol, e in found.items() if not isinstance(e, dict))
+    if energies:
+        yield f"added to reference energies: {energies} eV/atom"

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, overload
+from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,16 +18,23 @@ from atomml.data.label_keys import LabelKeys, entries_of
 from atomml.data.record import DIGEST_SIZE, encode_entry
 from atomml.errors import FileFormatError
 
+if TYPE_CHECKING:
+    from atomml.data.sources import Source
+
 __all__ = [
     "ConcatDataset",
     "Dataset",
     "HeadDataset",
+    "LabelsLeftOut",
     "ListDataset",
     "Subset",
     "content_digest",
     "link_digest",
     "open_dataset",
+    "store_entries",
 ]
+
+_log = logging.getLogger(__name__)
 
 
 class Dataset(Sequence[Entry], ABC):
@@ -210,22 +218,14 @@ class ConcatDataset(Dataset):
         return {name: sum(part[name] for part in counts) for name in LABELS}
 
 
-class HeadDataset(Dataset):
-    """Another set, whose entries belong to a head of a model.
+class _Changed(Dataset):
+    """Another set, each of whose entries is changed as it is read."""
 
-    Args:
-        parent: The set.
-        head: The head.
-    """
-
-    def __init__(self, parent: Dataset, head: str) -> None:
-        self.parent, self.head = parent, head
+    def __init__(self, parent: Dataset) -> None:
+        self.parent = parent
 
     def __len__(self) -> int:
         return len(self.parent)
-
-    def _entry(self, index: int) -> Entry:
-        return replace(self.parent[index], head=self.head)
 
     @property
     def n_atoms(self) -> NDArray[np.int64]:
@@ -237,6 +237,22 @@ class HeadDataset(Dataset):
         """Files behind the set."""
         return self.parent.sources
 
+
+class HeadDataset(_Changed):
+    """Another set, whose entries belong to a head of a model.
+
+    Args:
+        parent: The set.
+        head: The head.
+    """
+
+    def __init__(self, parent: Dataset, head: str) -> None:
+        super().__init__(parent)
+        self.head = head
+
+    def _entry(self, index: int) -> Entry:
+        return replace(self.parent[index], head=self.head)
+
     @property
     def digest(self) -> str:
         """SHA-256 over head and set."""
@@ -246,6 +262,28 @@ class HeadDataset(Dataset):
     def label_counts(self) -> dict[str, int]:
         """How many entries carry each label."""
         return self.parent.label_counts
+
+
+class LabelsLeftOut(_Changed):
+    """Another set without some of its labels.
+
+    Args:
+        parent: The set.
+        names: Labels that its entries lose.
+    """
+
+    def __init__(self, parent: Dataset, names: Sequence[str]) -> None:
+        super().__init__(parent)
+        self.names = tuple(names)
+
+    def _entry(self, index: int) -> Entry:
+        entry = self.parent[index]
+        return replace(entry, labels=replace(entry.labels, **dict.fromkeys(self.names)))
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the entries in their order."""
+        return content_digest(encode_entry(entry)[:DIGEST_SIZE] for entry in self)
 
 
 def link_digest(link: bytes, digest: bytes) -> bytes:
@@ -282,7 +320,8 @@ def open_dataset(
         unlabelled: Whether a file without any label is taken.
 
     Raises:
-        InputError: A file that cannot be read, a label that is wrong, a file without labels.
+        InputError: A file that cannot be read, a label that is wrong, a file without labels, the output of
+            a run whose electrons did not converge.
     """
     given = [paths] if isinstance(paths, str | Path) else list(paths)
     if not given:
@@ -291,15 +330,56 @@ def open_dataset(
     return parts[0] if len(parts) == 1 else ConcatDataset(parts)
 
 
+def store_entries(path: Path, keys: LabelKeys) -> Dataset:
+    """A store, without the labels that the keys leave out; a warning says what does not apply to it.
+
+    Raises:
+        FileFormatError: No store, or a damaged one.
+    """
+    from atomml.data.store import StoreDataset
+
+    store = StoreDataset(path)
+    if keys.about_files:
+        told = ", ".join(f"--{name.replace('_', '-')}" for name in keys.about_files)
+        _log.warning(
+            "%s is a store, with the labels that it was written with: %s says nothing of it.", path, told
+        )
+    return LabelsLeftOut(store, keys.left_out) if keys.left_out else store
+
+
 def _open(path: Path, keys: LabelKeys, unlabelled: bool) -> Dataset:
     if path.suffix == ".lmdb":
-        from atomml.data.store import StoreDataset
-
-        return StoreDataset(path)
-    from atomml.data.sources import find_sources, read_source, source_record
+        return store_entries(path, keys)
+    from atomml.data.sources import find_sources, source_record
 
     entries: list[Entry] = []
-    sources, _ = find_sources([path])
+    sources, passed_over = find_sources([path])
+    if passed_over:
+        _log.info(
+            "%s: %d files are passed over ('atomml data import %s --dry-run' lists them).",
+            path, len(passed_over), path,
+        )  # fmt: skip
     for source in sources:
-        entries += entries_of(read_source(source), keys, unlabelled=unlabelled)
+        entries += _labelled(source, keys, unlabelled)
     return ListDataset(entries, map(source_record, sources))
+
+
+def _labelled(source: Source, keys: LabelKeys, unlabelled: bool) -> Iterator[Entry]:
+    """The entries of one source.
+
+    Raises:
+        FileFormatError: The output of a run whose electrons did not converge everywhere.
+    """
+    from atomml.data.convergence import inspect_run
+    from atomml.data.sources import read_source
+
+    run = inspect_run(source.path) if source.path.is_file() else None
+    if run is None:
+        return entries_of(read_source(source), source.keys(keys), unlabelled=unlabelled)
+    n_bad = len(run.converged) - sum(run.converged)
+    if n_bad:
+        raise FileFormatError(
+            f"{source.path}: {n_bad} of {len(run.converged)} self-consistent fields did not converge: make a "
+            "store of the runs with 'atomml data import', which leaves out and lists such."
+        )
+    return entries_of(read_source(source), keys.in_ase_units(), unlabelled=unlabelled, method=run.method)

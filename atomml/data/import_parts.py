@@ -28,7 +28,7 @@ from atomml.files import write_atomic, write_atomic_with
 
 __all__ = ["PartReport", "PartTask", "make_part", "read_part", "remove_parts"]
 
-_VERSION = 1  # of the layout of a part
+_VERSION = 2  # of the layout of a part, and of what is read into it
 _LENGTH = struct.Struct("<I")
 
 
@@ -139,21 +139,23 @@ def _write(stream: Any, task: PartTask, report: PartReport) -> None:
 
 def _entries(task: PartTask, report: PartReport) -> Iterable[Entry]:
     if task.source.kind == "store":
-        from atomml.data.store import StoreDataset
+        from atomml.data.dataset import store_entries
 
-        return StoreDataset(task.source.path)
+        return store_entries(task.source.path, task.keys)
     run = inspect_run(task.source.path) if task.source.path.is_file() else None
     if run is None:
-        return entries_of(read_source(task.source), task.keys, unlabelled=task.unlabelled)
+        return entries_of(read_source(task.source), task.source.keys(task.keys), unlabelled=task.unlabelled)
     report.unfinished, report.method = not run.finished, run.method
     report.unconverged = [i for i, converged in enumerate(run.converged) if not converged]
     frames = list(_frames(task.source, run))
+    if not run.converged and not any(frame.atoms.calc for frame in frames):
+        return ()  # not one step was finished
     report.n_frames = max(len(frames), len(run.converged))
     if not task.keep_unconverged:
         frames = _converged(frames, run, task.source.path)
     if not frames:
         return ()
-    return entries_of(frames, task.keys, unlabelled=task.unlabelled, method=run.method)
+    return entries_of(frames, task.keys.in_ase_units(), unlabelled=task.unlabelled, method=run.method)
 
 
 def _frames(source: Source, run: RunRecord) -> Iterator[Frame]:

@@ -67,7 +67,7 @@ class LabelKeys:
     )
     stress_sign: str = option(
         "tension",
-        "stress is positive under tension (ASE) or compression (VASP)",
+        "stress is positive under tension (ASE) or compression (VASP); that of --stress-quantity virial too",
         choices=("tension", "compression"),
     )
     stress_quantity: str = option(
@@ -83,6 +83,25 @@ class LabelKeys:
     def of(cls, options: Any) -> LabelKeys:
         """The keys among the fields of any options that inherit from this class."""
         return LabelKeys(**{f.name: getattr(options, f.name) for f in dataclasses.fields(LabelKeys)})
+
+    def in_ase_units(self) -> LabelKeys:
+        """The same keys for what a reader has brought to ASE's units: the output of a DFT program."""
+        return dataclasses.replace(self, **{name: getattr(LabelKeys, name) for name in _UNITS})
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Labels whose key is :data:`NONE`."""
+        names = ("energy", "forces", "stress", "magmoms")
+        return tuple(name for name in names if getattr(self, f"{name}_key") == NONE)
+
+    @property
+    def about_files(self) -> tuple[str, ...]:
+        """Options that say how to read a file, and so nothing of a store; only those that were given."""
+        changed = (f.name for f in dataclasses.fields(LabelKeys) if getattr(self, f.name) != f.default)
+        return tuple(name for name in changed if getattr(self, name) != NONE)
+
+
+_UNITS = ("energy_unit", "energy_per_atom", "forces_unit", "stress_unit", "stress_sign")
 
 
 def entry_of(atoms: Atoms, keys: LabelKeys | None = None, source: str = "", frame: int = 0) -> Entry:

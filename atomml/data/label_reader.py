@@ -247,6 +247,7 @@ class _Found:
             )
         tensor = 0.5 * (tensor + tensor.T)
         quantity = self._keys.stress_quantity
+        sign = 1.0 if self._keys.stress_sign == "tension" else -1.0
         if quantity == AUTO:
             quantity = "virial" if "virial" in name.lower() else "stress"
         if quantity == "virial":
@@ -255,9 +256,22 @@ class _Found:
                     f"{self._where}: a virial is given without a cell to divide it by: "
                     "add the cell, or pass --stress-key none."
                 )
-            return -tensor * ENERGY[self._keys.energy_unit] / self._atoms.get_volume()
-        sign = 1.0 if self._keys.stress_sign == "tension" else -1.0
+            self._refuse_for_virials(name)
+            return -sign * tensor * ENERGY[self._keys.energy_unit] / self._atoms.get_volume()
         return tensor * sign * STRESS[self._keys.stress_unit]
+
+    def _refuse_for_virials(self, name: str) -> None:
+        """Options meant for stresses would be passed over, or turn a sign that is right."""
+        keys = self._keys
+        if keys.stress_unit == LabelKeys.stress_unit and (
+            keys.stress_sign == LabelKeys.stress_sign or keys.stress_quantity == "virial"
+        ):
+            return
+        raise InputError(
+            f"{self._where}: {name} is taken for a virial, which has the unit of energies and the sign "
+            "opposite to the stress's: leave --stress-unit and --stress-sign out for this file, or say "
+            "--stress-quantity stress."
+        )
 
     def _numbers(
         self, name: str, value: Any, shape: tuple[int, ...], described: str = ""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatch
 from pathlib import Path
 from typing import Any
 
 from atomml.data.convergence import program_of
 from atomml.data.deepmd_tree import deepmd_files, is_deepmd_tree, read_deepmd_tree
+from atomml.data.label_keys import AUTO, LabelKeys
 from atomml.data.structures import Frame, plain_name, read_structures
 from atomml.errors import FileFormatError, MissingExtraError, OptionError
 from atomml.files import sha256_file
@@ -34,6 +35,14 @@ class Source:
 
     path: Path
     kind: str
+
+    def keys(self, keys: LabelKeys) -> LabelKeys:
+        """What of the keys applies here: dpdata has brought labels to ASE's units, and trees hold virials."""
+        if self.kind.startswith("dpdata:"):
+            return keys.in_ase_units()
+        if self.kind == "deepmd" and keys.stress_quantity == AUTO:
+            return replace(keys, stress_unit=LabelKeys.stress_unit, stress_sign=LabelKeys.stress_sign)
+        return keys
 
 
 def find_sources(
@@ -131,7 +140,10 @@ def _kind(path: Path) -> str:
 
 
 def _walk(folder: Path, passed: list[tuple[str, str]]) -> Iterator[Source]:
-    for place, folders, names in os.walk(folder):
+    def unreadable(error: OSError) -> None:
+        passed.append((str(error.filename), f"cannot be read ({error.strerror})"))
+
+    for place, folders, names in os.walk(folder, onerror=unreadable):
         here = Path(place)
         folders.sort()
         if is_deepmd_tree(here):
@@ -140,6 +152,10 @@ def _walk(folder: Path, passed: list[tuple[str, str]]) -> Iterator[Source]:
             continue
         whole = [name for name in folders if name.endswith(".aselmdb")]
         folders[:] = [name for name in folders if name not in whole and not name.startswith(".")]
+        linked = [name for name in folders if (here / name).is_symlink()]
+        passed += [
+            (str(here / name), "a link to a folder is followed only where it is named") for name in linked
+        ]
         yield from (Source(here / name, "aselmdb") for name in whole)
         xml_runs = [name for name in names if fnmatch(plain_name(Path(name)), "*vasprun*.xml")]
         for name in sorted(names):

@@ -17,7 +17,7 @@ from atomml.train.losses import Errors
 from atomml.train.objective import Objective, TrainingSample
 from atomml.train.processes import Processes
 
-__all__ = ["BatchGroup", "Gradient", "Gradients", "is_out_of_memory"]
+__all__ = ["BatchGroup", "Gradient", "Gradients", "is_out_of_memory", "make_room"]
 
 _log = logging.getLogger(__name__)
 
@@ -135,7 +135,7 @@ class Gradients:
                     f"The memory does not suffice for {len(samples)} structures at once, and other processes "
                     "wait for their statistics: lower --max-atoms."
                 ) from error
-            _shrink(samples, error)
+            make_room(samples, error)
             self.limits = self.limits.halved(samples)
             self._warn(
                 f"Memory did not suffice for {len(samples)} structures at once: from here on "
@@ -189,8 +189,12 @@ def is_out_of_memory(error: RuntimeError) -> bool:
     return said or isinstance(error, torch.OutOfMemoryError)
 
 
-def _shrink(samples: Sequence[TrainingSample], error: RuntimeError) -> None:
-    """Make room on the GPU; give up on a single structure."""
+def make_room(samples: Sequence[TrainingSample], error: RuntimeError) -> None:
+    """Make room on the GPU for a part of these samples; give up on a single structure.
+
+    Raises:
+        RunFailedError: Names the structure that alone is too large.
+    """
     if len(samples) == 1:
         raise RunFailedError(
             f"{samples[0].where} ({samples[0].graph.n_atoms} atoms) alone does not fit into memory: "

@@ -12,6 +12,7 @@ from ase.data import chemical_symbols
 
 from atomml.data.dataset import Dataset
 from atomml.data.entry import LABELS, Entry
+from atomml.data.label_reader import UNREAD_COLUMNS
 from atomml.errors import ModelError, OptionError
 from atomml.model import ModelInfo
 from atomml.train.losses import Loss
@@ -35,6 +36,7 @@ class Survey:
         groups: Structures of each group.
         heads: Structures of each head; "" for those that name none.
         digests: One short digest per geometry.
+        unread: Columns of vectors that were not read, of structures without forces.
     """
 
     what: str
@@ -48,6 +50,7 @@ class Survey:
     groups: Counter[str] = field(default_factory=Counter)
     heads: Counter[str] = field(default_factory=Counter)
     digests: Counter[bytes] = field(default_factory=Counter)
+    unread: Counter[str] = field(default_factory=Counter)
 
     def record(self) -> dict[str, object]:
         """What ``summary.json`` says of the set."""
@@ -69,7 +72,7 @@ class Survey:
                 continue
             if found == 0:
                 none = f"None of the {self.n_entries} {self.what} structures"
-                said.append(f"{none} has {_A[name]}: {_SO[name]}.")
+                said.append(f"{none} has {_A[name]}: {_SO[name]}{self._hint(name)}.")
             else:
                 said.append(
                     f"{self.n_entries - found} of {self.n_entries} {self.what} structures have no "
@@ -86,6 +89,12 @@ class Survey:
                 "does not count."
             )
         return said
+
+    def _hint(self, name: str) -> str:
+        """Where forces may stand that were not found."""
+        if name != "forces" or not self.unread:
+            return ""
+        return f" (not read: {', '.join(sorted(self.unread))}; --forces-key names one)"
 
     def repeated_in(self, other: Survey) -> int:
         """How many structures of the other set stand in this one too."""
@@ -147,6 +156,8 @@ def _look(seen: Survey, entry: Entry) -> None:
     seen.elements.update({int(z) for z in atoms.numbers})
     seen.groups[entry.group] += 1
     seen.heads[entry.head] += 1
+    if entry.labels.forces is None and (unread := str(atoms.info.get(UNREAD_COLUMNS, ""))):
+        seen.unread.update(unread.split(","))
     seen.digests[_digest(entry)] += 1
 
 

@@ -173,6 +173,12 @@ class Trainer:
         seconds = self._end_epoch(first=True)
         if self.settings.max_time_s is not None:
             self._limit_steps(self.settings.max_time_s, seconds)
+        warmup, n_steps = self.settings.schedule.warmup, self.progress.n_steps
+        if n_steps <= warmup:
+            self.hooks.warn(
+                f"The {n_steps} steps of the training end within its warm-up of {warmup}: the learning rate "
+                f"stays below {self.settings.rate:g}; lower --warmup, or train longer."
+            )
         self._save()
 
     def _resume(self) -> bool:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -12,11 +13,13 @@ from torch import Tensor
 from atomml.base_model import Model
 from atomml.train.batches import Limits, cut
 from atomml.train.losses import Errors
-from atomml.train.objective import Objective, SampleSet
+from atomml.train.objective import Objective, SampleSet, TrainingSample
 from atomml.train.processes import Processes
+from atomml.train.step import is_out_of_memory, make_room
 
 __all__ = ["Parity", "Validation", "validate"]
 
+_log = logging.getLogger(__name__)
 _AT_ONCE = 64  # samples in memory, beside those that are kept
 
 
@@ -82,12 +85,9 @@ def validate(
     mine = processes.share(range(len(samples)))
     for start in range(0, len(mine), _AT_ONCE):
         for part in cut([samples[i] for i in mine[start : start + _AT_ONCE]], limits):
-            with torch.no_grad():
-                value, found = objective.judge(
-                    model, part, samples.counts, 1.0, processes.device, learning=False, parity=pairs
-                )
-            total += float(value)
-            heads[part[0].head].add(found)
+            for value, found in _judged(model, part, samples.counts, objective, processes.device, pairs):
+                total += value
+                heads[part[0].head].add(found)
     if processes.n > 1:
         total, heads = _summed(total, heads, objective.names, processes)
     errors = Errors()
@@ -95,6 +95,37 @@ def validate(
         errors.add(found)
     heads.pop("", None)
     return Validation(total, errors, heads, pairs)
+
+
+def _judged(
+    model: Model,
+    part: Sequence[TrainingSample],
+    counts: Mapping[str, int],
+    objective: Objective,
+    device: torch.device,
+    pairs: Parity | None,
+) -> Iterator[tuple[float, Errors]]:
+    """Loss and errors of a part; where memory runs out, those of its halves.
+
+    Raises:
+        RunFailedError: One structure alone does not fit into memory.
+    """
+    try:
+        with torch.no_grad():
+            value, found = objective.judge(model, part, counts, 1.0, device, learning=False, parity=pairs)
+    except RuntimeError as error:
+        if not is_out_of_memory(error):
+            raise
+        make_room(part, error)
+    else:
+        yield float(value), found
+        return
+    _log.warning(
+        "Memory did not suffice to validate %d structures at once: they are taken in two.", len(part)
+    )
+    middle = len(part) // 2
+    for half in (part[:middle], part[middle:]):
+        yield from _judged(model, half, counts, objective, device, pairs)
 
 
 def _summed(

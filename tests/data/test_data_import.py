@@ -20,13 +20,19 @@ from ase.calculators.singlepoint import SinglePointCalculator
 from ase.db import connect
 from ase.io.jsonio import encode
 from ase.io.trajectory import Trajectory
+from ase.stress import voigt_6_to_full_3x3_stress
+from ase.units import GPa
 
 from atomml.cli.main import main
-from atomml.data.dataset import open_dataset
+from atomml.data.dataset import ListDataset, open_dataset
 from atomml.data.entry import Entry
+from atomml.data.label_keys import LabelKeys
 from atomml.data.structures import write_structures
 from atomml.errors import FileFormatError, InputError, OptionError, RunFailedError
+from atomml.train.survey import survey
 from atomml.workflows.datasets.data_import import ImportOptions, import_data
+from atomml.workflows.trainings.fine_tuning import FineTuneOptions
+from atomml.workflows.trainings.training_settings import loss_of
 
 Frames = Callable[..., list[Atoms]]
 SERIAL = ImportOptions(workers=1)
@@ -305,6 +311,8 @@ def test_forces_under_a_name_that_nobody_expects_are_pointed_out(
     assert main(["data", "import", str(path), "--to", str(tmp_path / "a.lmdb"), "--workers", "1"]) == 0
     assert "no forces; columns not read: grad_x (--forces-key)" in capsys.readouterr().out
     assert open_dataset(tmp_path / "a.lmdb")[0].atoms.info == {"unread_columns": "grad_x"}
+    seen = survey(open_dataset(path), "training", loss_of(FineTuneOptions()))
+    assert "(not read: grad_x; --forces-key names one)" in seen.sentences(loss_of(FineTuneOptions()))[0]
     options = ImportOptions(workers=1, forces_key="grad_x")
     assert import_data(path, tmp_path / "b.lmdb", options).header["label_counts"]["forces"] == 1
 
@@ -478,3 +486,108 @@ print([name for name in ("numpy", "ase", "torch", "lmdb", "pymatgen", "yaml", "r
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_units_that_text_files_have_are_not_put_on_a_programs_output(frames: Frames, tmp_path: Path) -> None:
+    runs = tmp_path / "runs"
+    runs.mkdir()
+    dft_outputs.vasprun(runs / "vasprun.xml", frames(2), [9, 9])
+    old = frames(2, 5)
+    for atoms in old:  # what VASP prints: kbar, positive under compression
+        atoms.info["stress"] = -10 * atoms.calc.results.pop("stress") / GPa
+    write_structures(runs / "z.extxyz", old)
+    options = ImportOptions(workers=1, stress_unit="kbar", stress_sign="compression")
+    found = list(open_dataset(import_data(runs, tmp_path / "set.lmdb", options).store))
+    expected = [atoms.get_stress(voigt=False) for atoms in frames(2)]
+    for entry, stress in zip(found[:2], expected, strict=True):
+        np.testing.assert_allclose(entry.labels.stress, stress, atol=1e-6)
+    direct = open_dataset(runs / "vasprun.xml", LabelKeys(energy_unit="Ha", stress_unit="GPa"))
+    np.testing.assert_allclose(direct[0].labels.stress, expected[0], atol=1e-6)
+    assert direct[0].labels.energy == pytest.approx(frames(2)[0].get_potential_energy(), abs=1e-6)
+    again = [atoms.get_stress(voigt=False) for atoms in frames(2, 5)]
+    for entry, stress in zip(found[2:], again, strict=True):
+        np.testing.assert_allclose(entry.labels.stress, stress, atol=1e-6)
+
+
+def test_what_did_not_converge_is_no_set_without_an_import(frames: Frames, tmp_path: Path) -> None:
+    """Training and evaluation read files by the same function: it takes nothing that an import leaves out."""
+    path = dft_outputs.vasprun(tmp_path / "vasprun.xml", frames(3), [9, 60, 9])
+    with pytest.raises(FileFormatError, match=r"vasprun\.xml: 1 of 3 .* did not converge: .*data import"):
+        open_dataset(path)
+    good = open_dataset(dft_outputs.vasprun(path, frames(3), [9, 9, 9]))
+    assert (len(good), good[0].method) == (3, "VASP ENCUT=520.0 GGA=PE")
+
+
+def test_a_store_loses_a_label_and_says_which_keys_do_not_apply(
+    frames: Frames, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_structures(tmp_path / "a.extxyz", frames(3))
+    store = import_data(tmp_path / "a.extxyz", tmp_path / "a.lmdb", SERIAL).store
+    whole, part = open_dataset(store), open_dataset(store, LabelKeys(stress_key="none"))
+    assert whole.label_counts == {"energy": 3, "forces": 3, "stress": 3, "magmoms": 0}
+    assert part.label_counts == {"energy": 3, "forces": 3, "stress": 0, "magmoms": 0}
+    assert part.digest == ListDataset(part).digest != whole.digest
+    again = import_data(store, tmp_path / "b.lmdb", ImportOptions(workers=1, stress_key="none"))
+    assert again.header["label_counts"] == part.label_counts
+    assert not caplog.records
+    open_dataset(store, LabelKeys(energy_key="E_scan", forces_unit="Ha/bohr"))
+    assert "--energy-key, --forces-unit" in caplog.text
+
+
+def test_a_run_that_was_cut_in_its_first_step_is_called_that(
+    frames: Frames, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    cut = dft_outputs.vasprun(tmp_path / "vasprun.xml", frames(1), [9], finished=False)
+    with pytest.raises(InputError, match=r"no calculation is finished in 1 files .*vasprun\.xml"):
+        import_data(cut, tmp_path / "a.lmdb", SERIAL)
+    write_structures(tmp_path / "z.extxyz", frames(2))
+    assert main(["data", "import", str(tmp_path), "--to", str(tmp_path / "b.lmdb"), "--workers", "1"]) == 0
+    assert "cut short in its first step" in capsys.readouterr().out
+
+
+def test_options_for_stresses_are_not_passed_over_for_virials(frames: Frames, tmp_path: Path) -> None:
+    old = frames(1)
+    stress = old[0].calc.results.pop("stress")
+    tensor = old[0].get_volume() * voigt_6_to_full_3x3_stress(stress)
+    write_structures(tmp_path / "a.extxyz", [Atoms(old[0], info={"virial": -tensor, "energy": -1.0})])
+    write_structures(tmp_path / "b.extxyz", [Atoms(old[0], info={"w": tensor, "energy": -1.0})])
+    for wrong in ({"stress_unit": "kbar"}, {"stress_sign": "compression"}):
+        with pytest.raises(InputError, match=r"a\.extxyz, frame 0: virial is taken for a virial"):
+            open_dataset(tmp_path / "a.extxyz", LabelKeys(**wrong))
+    keys = LabelKeys(stress_key="w", stress_quantity="virial", stress_sign="compression")
+    for found in (open_dataset(tmp_path / "a.extxyz"), open_dataset(tmp_path / "b.extxyz", keys)):
+        np.testing.assert_allclose(found[0].labels.stress, tensor / old[0].get_volume(), rtol=1e-12)
+
+
+def test_labels_too_large_for_their_unit_are_doubted(
+    frames: Frames, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_structures(tmp_path / "a.extxyz", frames(4))
+    wrong = frames(4)
+    for atoms in wrong:
+        atoms.calc.results["stress"] = atoms.calc.results["stress"] / (0.1 * GPa)  # kbar
+        atoms.calc.results["forces"] = atoms.calc.results["forces"] * 1e4
+    write_structures(tmp_path / "b.extxyz", wrong)
+    for name, said in (("a", False), ("b", True)):
+        words = ["data", "import", str(tmp_path / f"{name}.extxyz"), "--to", str(tmp_path / f"{name}.lmdb")]
+        assert main([*words, "--workers", "1"]) == 0
+        told = capsys.readouterr().out
+        assert "energy, eV/atom: " in told
+        assert ("check --stress-unit" in told) is said
+        assert ("check --forces-unit" in told) is said
+
+
+def test_folders_that_are_not_walked_are_listed(frames: Frames, tmp_path: Path) -> None:
+    """A link to a folder could lead anywhere, round in a circle too; that it was left out is said."""
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "elsewhere").mkdir()
+    write_structures(tmp_path / "runs" / "a.extxyz", frames(2))
+    write_structures(tmp_path / "elsewhere" / "b.extxyz", frames(2, 5))
+    (tmp_path / "runs" / "link").symlink_to(tmp_path / "elsewhere")
+    result = import_data(tmp_path / "runs", tmp_path / "set.lmdb", SERIAL)
+    assert result.header["n_entries"] == 2
+    assert [(Path(path).name, "where it is named" in why) for path, why in result.passed_over] == [
+        ("link", True)
+    ]
+    named = import_data([tmp_path / "runs", tmp_path / "runs" / "link"], tmp_path / "both.lmdb", SERIAL)
+    assert named.header["n_entries"] == 4

@@ -122,6 +122,21 @@ def test_dry_run_writes_nothing(
         (["finetune", "--train", "x.xyz", "--lora-rank", "0"], "lora_rank"),
         (["finetune", "--train", "x.xyz", "--energy-weight", "-3"], "energy_weight"),
         (["finetune", "--train", "x.xyz", "--epochs", "0"], "epochs"),
+        (["finetune", "--train", "x.xyz", "--model", "chgnet-0.3.0,chgnet-0.2.0"], "train its members"),
+        (
+            [
+                "finetune",
+                "--train",
+                "x.xyz",
+                "--model",
+                "lj-argon",
+                "--patience",
+                "3",
+                "--valid-fraction",
+                "0",
+            ],
+            "--patience go by validations",
+        ),
     ],
 )
 def test_wrong_input_is_one_sentence_and_exit_code_2(
@@ -136,6 +151,30 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(
     error = capsys.readouterr().err.strip().splitlines()
     assert says in error[-1]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_what_was_added_to_reference_energies_is_printed(
+    tiny_file: Path, crystals_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["finetune", "--model", str(tiny_file), "--train", str(crystals_file), "--epochs", "1"]
+    assert main([*words, "--out", str(tmp_path / "run"), "--device", "cpu"]) == 0
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    added = summary["results"]["reference_shifts"]
+    told = capsys.readouterr().out
+    assert f"added to reference energies: Al {added['Al']:+.4f}, Cu {added['Cu']:+.4f} eV/atom" in told
+    assert any("within its warm-up of 20" in warning for warning in summary["warnings"])
+
+
+def test_a_dry_run_looks_for_isolated_atoms_and_for_heads(
+    tiny_file: Path, crystals_file: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["finetune", "--model", str(tiny_file), "--train", str(crystals_file), "--dry-run"]
+    for more, says in (
+        (["--references", "isolated"], "no isolated atom of Al, Cu"),
+        (["--head-shares", "water=1"], "head_shares names heads, and the files name none"),
+    ):
+        assert main([*words, *more]) == 2
+        assert says in capsys.readouterr().err
 
 
 def test_a_missing_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,6 +17,7 @@ from atomml.train.potential_objective import PotentialObjective
 from atomml.train.processes import Processes
 from atomml.train.samples import Sample, Samples
 from atomml.train.step import BatchGroup, Gradient, Gradients, is_out_of_memory
+from atomml.train.validation import validate
 from atomml.train.weights import WeightSchedule
 
 WIDE = Limits(10_000, 10_000_000)
@@ -117,6 +118,29 @@ def test_out_of_memory_is_answered_by_a_smaller_batch_and_a_message(
     asked.clear()
     gradients([BatchGroup(samples)], 0.0)
     assert max(asked) <= 6, "what did not fit once is not tried again"
+
+
+def test_a_validation_too_large_for_the_memory_is_cut(
+    tiny: Callable[..., Potential], dataset: ListDataset, alone: Processes, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It comes before the first step, whose gradient would have found the limits that hold."""
+    model, objective = tiny(), PotentialObjective(loss_of())
+    samples = Samples(dataset, model)
+    expected = validate(model, samples, objective, alone, WIDE, parity=True)
+    predict: Any = model.predict
+
+    def hungry(graph: Any, **more: Any) -> Any:
+        if graph.n_graphs > 2:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+        return predict(graph, **more)
+
+    model.predict = hungry  # type: ignore[method-assign]
+    found = validate(model, samples, objective, alone, WIDE, parity=True)
+    assert found.loss == pytest.approx(expected.loss, rel=1e-9)
+    assert found.errors.counts == expected.errors.counts
+    assert found.parity is not None
+    assert len(found.parity.table("energy")) == len(dataset)
+    assert "Memory did not suffice to validate 10 structures" in caplog.text
 
 
 def test_one_structure_that_does_not_fit_is_named(

@@ -29,6 +29,7 @@ from atomml.train.samples import Samples
 from atomml.train.survey import check_groups, survey
 from atomml.train.weights import WeightSchedule
 from atomml.workflows.trainings.fine_tuning import FineTuneOptions, check_method
+from atomml.workflows.trainings.training_references import replay_of
 from atomml.workflows.trainings.training_settings import loss_of as loss_of_options
 from atomml.workflows.trainings.training_settings import parse_weights
 
@@ -122,6 +123,9 @@ def test_a_loss_of_nothing_is_refused() -> None:
     [
         ({"method": "lora", "freeze": ("readout",)}, "leave one out"),
         ({"method": "full", "replay": ("old.xyz",)}, "take --method replay"),
+        ({"method": "full", "replay_size": 16}, "--replay-size is of --method replay alone"),
+        ({"method": "replay", "lora_rank": 4}, "--lora-rank is of --method lora alone"),
+        ({"method": "frozen", "drift_forces": 5.0}, "--drift-forces"),
     ],
 )
 def test_methods_that_would_do_something_else_are_refused(options: dict[str, Any], words: str) -> None:
@@ -133,6 +137,22 @@ def test_replay_of_nothing_is_an_error(tiny: Callable[..., Potential]) -> None:
     """A model that knows only the user's elements leaves nothing to generate."""
     with pytest.raises(OptionError, match="Nothing can be replayed"):
         generate(tiny(), 5, 0, own=(13, 29))
+
+
+def test_replayed_files_need_no_labels_under_the_keys_of_the_training_files(
+    tiny: Callable[..., Potential], crystals_file: Path
+) -> None:
+    """The model labels them; what the files say is not even looked at."""
+    options = FineTuneOptions(
+        method="replay", replay=(str(crystals_file),), energy_key="E_dft", forces_key="F_dft"
+    )
+    model = tiny()
+    found = replay_of(options, model, (13, 29), loss_of_options(options))
+    assert len(found.dataset) + len(found.before) == 10
+    again = label_by_model(model, found.dataset)
+    assert [entry.labels.energy for entry in found.dataset] == [entry.labels.energy for entry in again]
+    with pytest.raises(InputError, match="no frame has energy under the key 'E_dft'"):
+        replay_of(replace(options, replay_labels="file"), model, (13, 29), loss_of_options(options))
 
 
 def test_replayed_crystals_have_the_models_labels_and_leave_the_users_chemistry_out(
@@ -182,6 +202,21 @@ def test_what_is_held_out_shares_no_trajectory_and_is_said(entries: list[Entry])
     assert not {of[k] for k in parts.train} & {of[k] for k in parts.valid}
     with pytest.raises(OptionError, match="--valid"):
         hold_out(ListDataset(entries[:1]), 0.2, 0)
+
+
+@pytest.mark.parametrize("fraction", [0.1, 0.5, 0.9])
+def test_isolated_atoms_are_never_held_out(entries: list[Entry], fraction: float) -> None:
+    """Else one in ten elements has none in what is left, and reference energies cannot be had."""
+    atoms = [Entry(Atoms(symbol), Labels(-0.5)) for symbol in ("Cu", "Al", "Ag")]
+    runs = [replace(entry, trajectory="one", frame=k, source="x") for k, entry in enumerate(entries)]
+    for data in ([*atoms, *entries], [*runs[:5], *atoms, *runs[5:]]):
+        places = {k for k, entry in enumerate(data) if len(entry.atoms) == 1 and not entry.atoms.pbc.any()}
+        for seed in range(3):
+            parts = hold_out(ListDataset(data), fraction, seed)
+            assert places <= set(parts.train)
+            assert parts.valid
+            assert not set(parts.train) & set(parts.valid)
+            assert f"({len(places)})" in parts.sentence
 
 
 def test_every_error_is_one_of_ours(crystals_file: Path, tmp_path: Path) -> None:

@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 __all__ = ["ImportOptions", "ImportResult", "import_data", "planned_sources"]
 
+_LARGEST_PRESSURE = 400.0  # GPa; the Earth's centre has 364. 3 GPa are 481 if they are taken for eV/Å³
+_LARGEST_FORCE = 100.0  # eV/Å; few structures that a model should learn have such forces on every atom
 _MOST_LISTED = 1000  # conflicts and refusals kept one by one; beyond it they are only counted
 
 
@@ -47,6 +49,7 @@ class ImportResult:
         duplicates: Structures left out because they were there with the same labels.
         conflicts: Structures that are there twice with labels that differ; both are kept.
         passed_over: Files in folders that were not read, with the reason.
+        doubts: Sentences about labels of a size that no unit of the options explains.
     """
 
     store: Path
@@ -55,6 +58,7 @@ class ImportResult:
     duplicates: int = 0
     conflicts: list[dict[str, Any]] = field(default_factory=list)
     passed_over: list[tuple[str, str]] = field(default_factory=list)
+    doubts: list[str] = field(default_factory=list)
 
     @property
     def failed(self) -> list[dict[str, Any]]:
@@ -75,6 +79,7 @@ class ImportResult:
             "n_unconverged": self.n_unconverged,
             "n_failed": len(self.failed),
             "conflicts": self.conflicts,
+            "doubts": self.doubts,
             "passed_over": [{"path": path, "reason": reason} for path, reason in self.passed_over],
             "files": self.sources,
             **self.header,
@@ -150,7 +155,7 @@ def import_data(
                 listen({"step": number, "of": len(tasks)})
         _check_any(reports)
         result = _merge(folder, target, reports, options)
-        result.passed_over = passed_over
+        result.passed_over, result.doubts = passed_over, list(_doubts(result.header["statistics"]))
         write_atomic(_summary_path(target), json.dumps(plain(result.summary()), indent=1, ensure_ascii=False))
         remove_parts(folder)
     return result
@@ -226,6 +231,11 @@ def _check_any(reports: Sequence[PartReport]) -> None:
         more = f" ({len(errors) - 1} more files failed)" if len(errors) > 1 else ""
         raise FileFormatError(f"Nothing could be imported: {errors[0].error}{more}")
     n_refused = sum(len(report.unconverged) for report in reports)
+    if not n_refused:
+        raise FileFormatError(
+            f"Nothing could be imported: no calculation is finished in {len(reports)} files (the first is "
+            f"{reports[0].path})."
+        )
     raise FileFormatError(
         f"Nothing could be imported: none of {n_refused} calculations converged "
         f"(the first is {reports[0].path}): pass --keep-unconverged to take them all the same."
@@ -260,6 +270,17 @@ def _merge(folder: Path, target: Path, reports: Sequence[PartReport], options: I
         ]
         result.header = writer.finish(records)
     return result
+
+
+def _doubts(statistics: Mapping[str, Any]) -> Iterator[str]:
+    """What is too large to be in the unit that it was read in; ``data report`` looks closer."""
+    pressure = statistics.get("pressure_GPa", {"mean": 0.0, "std": 0.0})
+    usual = (pressure["mean"] ** 2 + pressure["std"] ** 2) ** 0.5
+    if usual > _LARGEST_PRESSURE:
+        yield f"Pressures of {usual:.3g} GPa (root mean square) are hardly meant: check --stress-unit."
+    force = statistics.get("force_rms_eV_per_A", 0.0)
+    if force > _LARGEST_FORCE:
+        yield f"Forces of {force:.3g} eV/Å (root mean square) are hardly meant: check --forces-unit."
 
 
 def _is_new(entry: Entry, seen: Any, writer: Any, result: ImportResult) -> bool:

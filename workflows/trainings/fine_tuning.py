@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -23,6 +23,7 @@ __all__ = ["METHODS", "FineTuneOptions", "finetune", "plan_finetune"]
 AnySession = TypeVar("AnySession", bound="Session")
 
 METHODS = ("full", "frozen", "lora", "replay")
+_BELONGS = {"replay": ("replay_", "drift_"), "lora": ("lora_",)}  # options by how their names begin
 
 
 @dataclass(frozen=True)
@@ -189,13 +190,20 @@ def check_method(options: FineTuneOptions) -> None:
         raise OptionError(
             f"--replay names structures, but --method {options.method} replays none: take --method replay."
         )
+    for method, prefixes in _BELONGS.items():
+        for field in fields(FineTuneOptions) if options.method != method else ():
+            if field.name.startswith(prefixes) and getattr(options, field.name) != field.default:
+                raise OptionError(
+                    f"--{field.name.replace('_', '-')} is of --method {method} alone, and the method is "
+                    f"{options.method}: take --method {method}, or leave it out."
+                )
 
 
 def load_parent(model: str | Path | Potential, options: FineTuneOptions) -> Potential:
     """The foundation model in the precision of the training; a model of the caller's stays untouched.
 
     Raises:
-        ModelError: No such model.
+        ModelError: No such model, or one that no file can hold.
     """
     from copy import deepcopy
 
@@ -203,9 +211,9 @@ def load_parent(model: str | Path | Potential, options: FineTuneOptions) -> Pote
     from atomml.registry import load_model
 
     dtype = "float64" if options.precision == "float64" else "float32"
-    if isinstance(model, Potential):
-        return deepcopy(model)
-    return load_model(model, dtype=dtype, device="cpu")
+    parent = deepcopy(model) if isinstance(model, Potential) else load_model(model, dtype, device="cpu")
+    parent.hyperparameters()  # a committee has none: it could be trained, but no file could hold it
+    return parent
 
 
 def frozen_blocks(model: Potential, options: FineTuneOptions) -> tuple[str, ...]:

@@ -141,9 +141,13 @@ def head_weights(texts: Sequence[str], counts: Mapping[str, int]) -> dict[str, f
     if not shares:
         return {}
     heads = {head for head in counts if head}
+    if not heads:
+        raise OptionError(
+            "head_shares names heads, and the files name none: write HEAD=FILE, or leave it out."
+        )
     if set(shares) != heads or not all(shares.values()):
         raise OptionError(
-            f"head_shares names {', '.join(sorted(shares))}: give each of {', '.join(sorted(heads)) or 'no'} "
+            f"head_shares names {', '.join(sorted(shares))}: give each of {', '.join(sorted(heads))} "
             "heads a share above zero."
         )
     whole, structures = sum(shares.values()), sum(counts.values())

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Collection
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from atomml.train.trainer import Replay
     from atomml.workflows.trainings.fine_tuning import FineTuneOptions
 
-__all__ = ["Replayed", "read_shifts", "replay_of", "shifts_for", "write_shifts"]
+__all__ = ["Replayed", "check_isolated", "read_shifts", "replay_of", "shifts_for", "write_shifts"]
 
 
 @dataclass(frozen=True)
@@ -107,21 +107,18 @@ def _shifts_of(
     """The shifts of the head that answers, by the structures that belong to it."""
     from ase.data import chemical_symbols
 
-    from atomml.train.references import fit_references, isolated_energies
+    from atomml.train.references import fit_references
 
-    if model.references() is None:
-        if how == "isolated":
-            raise OptionError(f"{model.info.name} has no reference energies to set: take --references keep.")
-        folder.warn(f"{model.info.name} has no reference energies of elements: nothing is refitted.")
-        return {}
-    entries = [entry for entry in train if entry.labels.energy is not None]
     of = f" of {train[0].head}" if train[0].head else ""
     if how == "isolated":
-        elements = {int(z) for e in train for z in e.atoms.numbers}
-        shifts = _isolated(model, isolated_energies(entries), elements)
+        shifts = _isolated(model, check_isolated(model, train))
         told = ", ".join(f"{chemical_symbols[z]} {e:+.4f}" for z, e in shifts.items())
         folder.event("references", message=f"Reference energies{of} from isolated atoms: {told} eV/atom.")
         return shifts
+    if model.references() is None:
+        folder.warn(f"{model.info.name} has no reference energies of elements: nothing is refitted.")
+        return {}
+    entries = [entry for entry in train if entry.labels.energy is not None]
     if not entries:
         folder.warn(f"No structure{of} has an energy: reference energies{of} stay as they are.")
         return {}
@@ -148,18 +145,34 @@ def _energies(model: Potential, train: Dataset, limits: Limits) -> np.ndarray:
     return np.concatenate(parts)
 
 
-def _isolated(model: Potential, energies: dict[int, float], elements: Collection[int]) -> dict[int, float]:
-    from ase import Atoms
+def check_isolated(model: Potential, train: Dataset) -> dict[int, float]:
+    """The energy of the isolated atom of each element in the data, eV by atomic number.
+
+    Raises:
+        OptionError: An element without one, or a model without reference energies.
+    """
     from ase.data import chemical_symbols
 
-    from atomml.graph import GraphBuilder
+    from atomml.train.references import isolated_energies
 
+    if model.references() is None:
+        raise OptionError(f"{model.info.name} has no reference energies to set: take --references keep.")
+    energies = isolated_energies([entry for entry in train if entry.labels.energy is not None])
+    elements = {int(z) for entry in train for z in entry.atoms.numbers}
     missing = [chemical_symbols[z] for z in sorted(elements) if z not in energies]
     if missing:
         raise OptionError(
             f"The training set has no isolated atom of {', '.join(missing)} (one atom, not periodic, with an "
             "energy): add them, or take other references."
         )
+    return energies
+
+
+def _isolated(model: Potential, energies: dict[int, float]) -> dict[int, float]:
+    from ase import Atoms
+
+    from atomml.graph import GraphBuilder
+
     builder = GraphBuilder.for_model(model)
     free = {
         z: float(model.predict(builder(Atoms(numbers=[z])), forces=False, stress=False, path="plain").energy)
@@ -177,7 +190,7 @@ def replay_of(
         OptionError: No structure to replay.
     """
     from atomml.data.dataset import HeadDataset, ListDataset, open_dataset
-    from atomml.data.label_keys import LabelKeys
+    from atomml.data.label_keys import NONE, LabelKeys
     from atomml.train.drift import held_back
     from atomml.train.replay import generate, label_by_model
     from atomml.train.samples import Samples
@@ -186,7 +199,10 @@ def replay_of(
 
     by_model = options.replay_labels == "model"
     if options.replay:
-        dataset = open_dataset(options.replay, LabelKeys.of(options), unlabelled=by_model)
+        keys = LabelKeys.of(options)
+        if by_model:  # its labels would only be thrown away, and may stand under other keys, or be missing
+            keys = replace(keys, energy_key=NONE, forces_key=NONE, stress_key=NONE, magmoms_key=NONE)
+        dataset = open_dataset(options.replay, keys, unlabelled=by_model)
         for entry in dataset:
             check_covered(entry, model.info)
         if by_model:

@@ -96,6 +96,7 @@ class TrainingRun(TrainingFolder, abc.ABC):
             overwrite=overwrite,
             started=started,
         )
+        _check_judged(options, paths)
         self.paths = paths
         self.loop = options
         self.options: Any = options
@@ -167,3 +168,17 @@ class TrainingRun(TrainingFolder, abc.ABC):
             identity=identity,
             hooks=self.hooks(),
         )
+
+
+def _check_judged(options: LoopOptions, paths: Paths) -> None:
+    """Refuse what would wait in silence for validations that never come.
+
+    Raises:
+        OptionError: Says what needs them.
+    """
+    if paths.valid or options.valid_fraction > 0:
+        return
+    wanting = ["--patience"] if options.patience else []
+    wanting += ["--schedule plateau"] if options.schedule == "plateau" else []
+    if wanting:
+        raise OptionError(f"{' and '.join(wanting)} go by validations: give --valid, or a --valid-fraction.")
