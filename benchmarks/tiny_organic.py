@@ -2,13 +2,17 @@
 
     python benchmarks/tiny_organic.py conformers --models mace-tiny-organic gfn2 mmff94s --rows rows.jsonl
     python benchmarks/tiny_organic.py speed --molecules 12
+    python benchmarks/tiny_organic.py wells --model mace-tiny-organic --molecules 50
     python benchmarks/tiny_organic.py dynamics --model mace-tiny-organic --molecules 50 --picoseconds 100
 
 ``conformers``: up to ``--conformers`` of each drug of ``examples/mace-tiny-organic/held_out.smi`` with
 few atoms (none of them was trained on), embedded by ETKDGv3 and relaxed by MMFF94s, so that no geometry
 is a minimum of what is tested but of MMFF94s itself. The reference is B3LYP-D3BJ/def2-SVP with density
 fitting by PySCF, with forces; its rows are kept in ``--rows``, and a repeated run goes on there. Energies
-are compared after the mean over a molecule's conformers is taken out. ``dynamics``: Langevin at 300 K, 1
+are compared after the mean over a molecule's conformers is taken out. ``wells``: a conformer of MMFF94s and
+two poses with every torsion turned, of molecules made as in the recipe but from another seed, are relaxed by
+the model; where it puts a pose far below what GFN2-xTB says of the same two geometries, it has a well that no
+molecule has. ``dynamics``: Langevin at 300 K, 1
 fs; a molecule is whole while the pairs that were near enough to be bonded at first are the ones that are
 so.
 """
@@ -25,7 +29,8 @@ from typing import Any
 import numpy as np
 from machine import describe, limit_threads
 
-DRUGS = Path(__file__).parent.parent / "examples" / "mace-tiny-organic" / "held_out.smi"
+RECIPE = Path(__file__).parent.parent / "examples" / "mace-tiny-organic"
+DRUGS = RECIPE / "held_out.smi"
 REFERENCE = "b3lyp-d3bj/def2-svp"
 KCAL = 23.060548
 
@@ -35,7 +40,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("conformers", "dynamics", "speed"))
+    parser.add_argument("what", choices=("conformers", "wells", "dynamics", "speed"))
     parser.add_argument("--models", nargs="*", default=["mace-tiny-organic", "gfn2", "mmff94s"])
     parser.add_argument("--model", default="mace-tiny-organic")
     parser.add_argument("--rows", type=Path, default=Path("conformers.jsonl"))
@@ -48,7 +53,7 @@ def main() -> None:
     told = parser.parse_args()
     limit_threads(told.threads)
     describe("pyscf", "tblite", "rdkit")
-    {"conformers": conformers, "dynamics": dynamics, "speed": speed}[told.what](told)
+    {"conformers": conformers, "wells": wells, "dynamics": dynamics, "speed": speed}[told.what](told)
 
 
 def molecules(told: argparse.Namespace) -> Iterator[tuple[str, Any]]:
@@ -170,6 +175,40 @@ def dynamics(told: argparse.Namespace) -> None:
         whole += not broken
         print(f"{smiles} {broken or 'whole'}", flush=True)
     print(f"{whole} of {total} stayed whole for {told.picoseconds:g} ps at 300 K")
+
+
+def wells(told: argparse.Namespace) -> None:
+    """Energy of relaxed poses over a relaxed conformer, by the model less by GFN2-xTB, kcal/mol."""
+    sys.path.insert(0, str(RECIPE))
+    import displaced
+    from geometries import left_out
+    from rdkit.rdBase import BlockLogs
+    from tblite.ase import TBLite
+
+    block = BlockLogs()
+    random = np.random.default_rng(99)
+    model, xtb = displaced.calculator_of(told.model), TBLite(method="GFN2-xTB", verbosity=0)
+    found: list[float] = []
+    for smiles in displaced.build(told.molecules, 11, left_out(DRUGS), random):
+        ends = [displaced.relaxed(atoms, model, 120)[-1] for atoms in displaced.starts(smiles, 2, random)]
+        own, other = ([energy(atoms, by) for atoms in ends] for by in (model, xtb))
+        for number in range(1, len(ends)):
+            found.append((own[number] - own[0]) - (other[number] - other[0]))
+            if abs(found[-1]) > 5:
+                print(f"{smiles}: {found[-1]:.1f}", flush=True)
+    errors = np.abs(found)
+    print(
+        f"{len(errors)} poses: mean {errors.mean():.2f}, median {np.median(errors):.2f}, "
+        f"most {errors.max():.1f} kcal/mol; {np.sum(np.array(found) < -15)} wells of 15 and more"
+    )
+    del block
+
+
+def energy(atoms: Any, calculator: Any) -> float:
+    """kcal/mol."""
+    asked = atoms.copy()
+    asked.calc = calculator
+    return float(asked.get_potential_energy()) * KCAL
 
 
 def speed(told: argparse.Namespace) -> None:
