@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from atomml.data.dataset import Dataset, ListDataset
 from atomml.data.entry import Entry, Labels
 from atomml.errors import OptionError
-from atomml.graph import GraphBuilder
+from atomml.graph import AtomGraph, GraphBuilder
 from atomml.graph.batching import collate
 from atomml.model import Potential, Prediction
 
@@ -32,7 +32,10 @@ _SCALES = (0.9, 0.97, 1.04, 1.12, 1.2)
 _LARGEST_STRAIN = 0.06
 _RATTLES = (0.02, 0.2)  # Å, standard deviation of the displacements: from phonons to a melt
 _LARGEST_FORCE = 20.0  # eV/Å; beyond, the foundation model was hardly trained itself
+_NEAREST = 1.2  # Å; light elements' covalent radii would make crystals denser than any
 _AT_ONCE = 64
+_MOST_AT_ONCE = 500_000
+"""Structures, and edges and angles, that are labelled at a time."""
 
 
 def generate(model: Potential, n: int, seed: int, own: Collection[int]) -> ListDataset:
@@ -95,7 +98,7 @@ def _endless(items: Sequence[int], random: np.random.Generator) -> Iterator[int]
 
 
 def _crystal(first: int, second: int, random: np.random.Generator) -> Atoms:
-    distance = float(covalent_radii[first] + covalent_radii[second])
+    distance = max(_NEAREST, float(covalent_radii[first] + covalent_radii[second]))
     table = _ELEMENTAL if first == second else _BINARIES
     kind = list(table)[int(random.integers(len(table)))]
     name = chemical_symbols[first] + (chemical_symbols[second] if first != second else "")
@@ -164,15 +167,23 @@ def _labels(prediction: Prediction) -> Labels:
 def _predictions(
     model: Potential, structures: Sequence[Atoms], *, derivatives: bool = True
 ) -> Iterator[Prediction]:
-    """The model's answer for each structure."""
-    for start in range(0, len(structures), _AT_ONCE):
-        chosen = structures[start : start + _AT_ONCE]
-        graph = collate(
-            [
-                GraphBuilder(model.info.cutoff, model.info.bond_cutoff)(
-                    atoms, f"replayed structure {start + k}"
-                )
-                for k, atoms in enumerate(chosen)
-            ]
-        ).to(model.device)
-        yield from model.predict(graph, forces=derivatives, stress=derivatives).split(graph)
+    """The model's answer for each structure; batches are bounded in structures and in size."""
+    builder = GraphBuilder(model.info.cutoff, model.info.bond_cutoff)
+    part: list[AtomGraph] = []
+    total = 0
+    for number, atoms in enumerate(structures):
+        graph = builder(atoms, f"replayed structure {number}")
+        size = graph.n_edges + (graph.bond_graph.n_angles if graph.bond_graph else 0)
+        if part and (len(part) == _AT_ONCE or total + size > _MOST_AT_ONCE):
+            yield from _answers(model, part, derivatives)
+            part, total = [], 0
+        part.append(graph)
+        total += size
+    if part:
+        yield from _answers(model, part, derivatives)
+
+
+def _answers(model: Potential, graphs: Sequence[AtomGraph], derivatives: bool) -> Iterator[Prediction]:
+    """The model's answers for the structures of one batch."""
+    graph = collate(graphs).to(model.device)
+    yield from model.predict(graph, forces=derivatives, stress=derivatives).split(graph)
