@@ -74,6 +74,14 @@ class Processes:
         """The sum over all processes, in each of them."""
         return values if self.n == 1 else self._fabric.all_reduce(values, reduce_op="sum")
 
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's value in the order of their ranks, in all of them."""
+        if self.n == 1:
+            return [value]
+        found: list[Any] = [None] * self.n
+        torch.distributed.all_gather_object(found, value)
+        return found
+
     def agree(self, value: Any) -> Any:
         """The first process's value, in all of them."""
         return value if self.n == 1 else self._fabric.broadcast(value)

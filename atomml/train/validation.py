@@ -78,7 +78,7 @@ def validate(
         objective: Loss and errors.
         processes: Who computes.
         limits: Largest part that is computed at once.
-        parity: Whether to keep every label with its prediction (of this process's share).
+        parity: Whether to keep every label with its prediction; one process's after the other's.
     """
     total, pairs = 0.0, Parity() if parity else None
     heads = {head: Errors() for head in samples.heads}
@@ -90,6 +90,7 @@ def validate(
                 heads[part[0].head].add(found)
     if processes.n > 1:
         total, heads = _summed(total, heads, objective.names, processes)
+        pairs = _joined(processes.gather(pairs)) if pairs is not None else None
     errors = Errors()
     for found in heads.values():
         errors.add(found)
@@ -126,6 +127,15 @@ def _judged(
     middle = len(part) // 2
     for half in (part[:middle], part[middle:]):
         yield from _judged(model, half, counts, objective, device, pairs)
+
+
+def _joined(shares: Sequence[Parity]) -> Parity:
+    """Labels and predictions of all processes."""
+    whole = Parity()
+    for share in shares:
+        for name, pairs in share.pairs.items():
+            whole.pairs.setdefault(name, []).extend(pairs)
+    return whole
 
 
 def _summed(

@@ -17,6 +17,7 @@ import pytest
 from atomml.checkpoint import load_checkpoint
 from atomml.run import read_events
 
+TABLE = "parity_valid_forces.csv"
 FINAL = ("model.safetensors", "last.safetensors", "log.csv")
 
 
@@ -116,6 +117,8 @@ def test_two_processes_train_as_one(tiny_file: Path, crystals_file: Path, tmp_pa
         with (tmp_path / name / "log.csv").open(newline="") as stream:
             logs.append([[float(c or "nan") for c in row.values()] for row in csv.DictReader(stream)])
     np.testing.assert_allclose(logs[0], logs[1], rtol=1e-8)
+    tables = [np.loadtxt(tmp_path / name / TABLE, delimiter=",", skiprows=1) for name in ("one", "two")]
+    np.testing.assert_allclose(*(np.sort(table, axis=0) for table in tables), rtol=1e-6, atol=1e-9)
     one, other = (load_checkpoint(tmp_path / name / "last.safetensors").tensors for name in ("one", "two"))
     for key, tensor in one.items():
         np.testing.assert_allclose(tensor.numpy(), other[key].numpy(), rtol=1e-6, atol=1e-9)
