@@ -7,21 +7,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from embedded_molecules import embedded
 from rdkit import Chem
-from rdkit.Chem import rdDistGeom
 
 from atomml.workflows import ligand_strain
 from atomml.workflows.ligands.ligand_chemistry import ligand_of
 from atomml.workflows.ligands.ligand_run import Record, records_of
-
-
-def embedded(smiles: str, seed: int = 3) -> Any:
-    """A molecule with hydrogens at one conformer of RDKit's."""
-    molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
-    settings = rdDistGeom.ETKDGv3()
-    settings.randomSeed = seed
-    assert rdDistGeom.EmbedMolecule(molecule, settings) == 0
-    return molecule
 
 
 def read_back(molecule: Any, path: Path) -> Record:

@@ -8,8 +8,9 @@ from typing import Any
 import numpy as np
 import pytest
 from ase.calculators.calculator import Calculator, all_changes
+from embedded_molecules import embedded
 from rdkit import Chem
-from rdkit.Chem import rdDistGeom, rdMolTransforms
+from rdkit.Chem import rdMolTransforms
 
 from atomml.data.force_fields import KCAL_PER_MOL
 from atomml.errors import FileFormatError
@@ -19,15 +20,6 @@ from atomml.workflows.ligands.ligand_conformers import Conformers, number_of_con
 from atomml.workflows.ligands.ligand_pool import Minimum, Pool
 
 QUICK = {"conformers": 4, "searches": 1}
-
-
-def embedded(smiles: str, seed: int = 3) -> Any:
-    """A molecule with hydrogens at one conformer of RDKit's."""
-    molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
-    settings = rdDistGeom.ETKDGv3()
-    settings.randomSeed = seed
-    assert rdDistGeom.EmbedMolecule(molecule, settings) == 0
-    return molecule
 
 
 class Trap(Calculator):  # type: ignore[misc]

@@ -10,22 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from embedded_molecules import embedded
 from rdkit import Chem
-from rdkit.Chem import rdDistGeom, rdMolTransforms
+from rdkit.Chem import rdMolTransforms
 
 from atomml.errors import InputError, OptionError
 from atomml.workflows import ligand_strain
 
 QUICK = {"conformers": 6, "searches": 2}
-
-
-def embedded(smiles: str, seed: int = 3) -> Any:
-    """A molecule with hydrogens at one conformer of RDKit's."""
-    molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
-    settings = rdDistGeom.ETKDGv3()
-    settings.randomSeed = seed
-    assert rdDistGeom.EmbedMolecule(molecule, settings) == 0
-    return molecule
 
 
 def turned_to(molecule: Any, torsion: tuple[int, int, int, int], angle: float) -> Any:
