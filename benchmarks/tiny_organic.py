@@ -185,9 +185,11 @@ def wells(told: argparse.Namespace) -> None:
     from rdkit.rdBase import BlockLogs
     from tblite.ase import TBLite
 
+    from atomml import AtomMLCalculator, load_model
+
     block = BlockLogs()
     random = np.random.default_rng(99)
-    model, xtb = displaced.calculator_of(told.model), TBLite(method="GFN2-xTB", verbosity=0)
+    model, xtb = AtomMLCalculator(load_model(told.model)), TBLite(method="GFN2-xTB", verbosity=0)
     found: list[float] = []
     for smiles in displaced.build(told.molecules, 11, left_out(DRUGS), random):
         ends = [displaced.relaxed(atoms, model, 120)[-1] for atoms in displaced.starts(smiles, 2, random)]

@@ -86,6 +86,7 @@ def _best_match(molecule: Any, template: Any) -> tuple[int, ...]:
     ]
 
     def unlikely(places: tuple[int, ...]) -> float:
+        """Lengths of the bonds, those of higher order counting more."""
         apart = (positions[places[a]] - positions[places[b]] for a, b, _ in bonds)
         return float(sum(order * (x @ x) ** 0.5 for x, (_, _, order) in zip(apart, bonds, strict=True)))
 

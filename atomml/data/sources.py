@@ -141,6 +141,7 @@ def _kind(path: Path) -> str:
 
 def _walk(folder: Path, passed: list[tuple[str, str]]) -> Iterator[Source]:
     def unreadable(error: OSError) -> None:
+        """Note a folder that is not read."""
         passed.append((str(error.filename), f"cannot be read ({error.strerror})"))
 
     for place, folders, names in os.walk(folder, onerror=unreadable):

@@ -168,7 +168,7 @@ def _predictions(
     model: Potential, structures: Sequence[Atoms], *, derivatives: bool = True
 ) -> Iterator[Prediction]:
     """The model's answer for each structure; batches are bounded in structures and in size."""
-    builder = GraphBuilder(model.info.cutoff, model.info.bond_cutoff)
+    builder = GraphBuilder.for_model(model)
     part: list[AtomGraph] = []
     total = 0
     for number, atoms in enumerate(structures):
@@ -185,5 +185,5 @@ def _predictions(
 
 def _answers(model: Potential, graphs: Sequence[AtomGraph], derivatives: bool) -> Iterator[Prediction]:
     """The model's answers for the structures of one batch."""
-    graph = collate(graphs).to(model.device)
+    graph = collate(graphs)
     yield from model.predict(graph, forces=derivatives, stress=derivatives).split(graph)

@@ -25,6 +25,8 @@ ROTATABLE = "[!$([D1]);!#1]~[!$([D1]);!#1]-;!@[!$([D1]);!#1]~[!#1]"
 
 def main() -> None:
     """Parse, build, turn, relax, write."""
+    from atomml import AtomMLCalculator, load_model
+
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -40,7 +42,7 @@ def main() -> None:
     told.to.mkdir(parents=True, exist_ok=True)
     block = BlockLogs()
     random = np.random.default_rng(told.seed)
-    calculator = calculator_of(told.model)
+    calculator = AtomMLCalculator(load_model(told.model))
     for n_done, smiles in enumerate(build(told.molecules, told.heavy, left_out(told.without), random)):
         trajectories = [
             relaxed(atoms, calculator, told.steps) for atoms in starts(smiles, told.poses, random)
@@ -52,14 +54,6 @@ def main() -> None:
         if n_done % 20 == 0:
             print(n_done, smiles, flush=True)
     del block
-
-
-def calculator_of(model: str) -> Any:
-    """ASE calculator of a potential."""
-    from atomml import load_model
-    from atomml.calculator import AtomMLCalculator
-
-    return AtomMLCalculator(load_model(model))
 
 
 def build(n: int, heavy: int, without: set[str], random: np.random.Generator) -> list[str]:

@@ -41,6 +41,7 @@ def with_hydrogens(molecule: Any) -> tuple[Any, int]:
     field.Initialize()
 
     def energy(positions: Array) -> float:
+        """Of the force field, kcal/mol."""
         return float(field.CalcEnergy(positions.ravel().tolist()))
 
     groups = _groups(complete, before)

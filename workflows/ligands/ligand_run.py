@@ -127,11 +127,13 @@ def records_of(source: Any, template: str | None) -> Iterator[Record]:
 def records_of_all(sources: Sequence[Any], template: str | None) -> Iterator[Record]:
     """The records of several sources; a file that cannot be read, or read on, is one with its error.
 
+    Args:
+        sources: Files and lists of molecules that passed :func:`check_sources`.
+        template: SMILES for PDB files.
+
     Raises:
-        InputError: The only source cannot be read at all, or a file is not one that is read: see
-            :func:`check_sources`.
+        FileFormatError: The only source cannot be read at all.
     """
-    check_sources(sources, template)
     for source in sources:
         count = 0
         try:
@@ -330,7 +332,9 @@ def plan(poses: Any, options: LigandStrainOptions) -> list[str]:
 
     good: dict[str, int] = {}
     bad = []
-    for record in records_of_all(sources_of_poses(poses), options.template):
+    sources = sources_of_poses(poses)
+    check_sources(sources, options.template)
+    for record in records_of_all(sources, options.template):
         if record.prepared is None:
             bad.append(f"{record.label}: {record.error}")
         else:
