@@ -11,6 +11,7 @@ own code, but the functions that it sends must live in a module.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import select
 import signal
@@ -314,20 +315,21 @@ def serve(descriptor: int) -> None:
     """
     connection = Connection(descriptor)
     threading.Thread(target=_leave_with_the_parent, args=(descriptor,), daemon=True).start()
-    connection.send((True, None))
-    while True:
-        try:
+    with contextlib.suppress(EOFError, OSError):  # the other end is gone, and nobody waits for an answer
+        connection.send((True, None))
+        while True:
             call = connection.recv_bytes()
-        except (EOFError, OSError):
-            return
-        connection.send((None, None))  # from here on, a death is the task's
-        try:
-            function, args, kwargs = ForkingPickler.loads(call)
-            answer: tuple[bool, Any] = (True, function(*args, **kwargs))
-            data = ForkingPickler.dumps(answer)
-        except Exception as error:
-            data = _failure(error)
-        connection.send_bytes(data)
+            connection.send((None, None))  # from here on, a death is the task's
+            connection.send_bytes(_answer(call))
+
+
+def _answer(call: bytes) -> Any:
+    """What the call gives or raises, ready to be sent."""
+    try:
+        function, args, kwargs = ForkingPickler.loads(call)
+        return ForkingPickler.dumps((True, function(*args, **kwargs)))
+    except Exception as error:
+        return _failure(error)
 
 
 def _failure(error: Exception) -> Any:

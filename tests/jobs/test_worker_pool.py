@@ -8,6 +8,8 @@ import subprocess
 import sys
 import time
 from concurrent.futures import CancelledError, Future
+from multiprocessing.connection import Pipe
+from multiprocessing.reduction import ForkingPickler
 from pathlib import Path
 
 import pytest
@@ -123,6 +125,25 @@ def test_workers_leave_when_their_parent_is_killed_even_in_the_middle_of_a_task(
         said = parent.stderr.read()
     assert _until(lambda: not _lives(worker))
     assert said.count("Traceback") == (number == signal.SIGINT)  # the parent's; workers do not hear of it
+
+
+def test_a_worker_whose_parent_is_gone_when_it_answers_says_nothing() -> None:
+    """The answer may be ready before the thread that ends the process has run: here it never runs."""
+    ours, theirs = Pipe()
+    program = "import sys, atomml.worker_pool as w; w._leave_with_the_parent = int; w.serve(int(sys.argv[1]))"
+    with subprocess.Popen(
+        [sys.executable, "-c", program, str(theirs.fileno())],
+        pass_fds=[theirs.fileno()],
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as worker:
+        theirs.close()
+        assert ours.recv() == (True, None)
+        ours.send_bytes(ForkingPickler.dumps((time.sleep, (0.3,), {})))
+        assert ours.recv() == (None, None)
+        ours.close()
+        said = worker.communicate(timeout=60)[1]
+    assert said == ""
 
 
 def test_workers_that_never_start_are_an_error_and_not_an_endless_loop(
