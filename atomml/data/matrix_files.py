@@ -22,6 +22,7 @@ from numpy.typing import NDArray
 
 from atomml.data.entry import Entry
 from atomml.errors import FileFormatError
+from atomml.graph.validate import validate_atoms
 
 __all__ = ["QH9_METHOD", "SCHNORB_METHOD", "from_orca", "read_matrices"]
 
@@ -40,18 +41,24 @@ def read_matrices(path: str | Path) -> Iterator[Entry]:
     """The molecules of a file with their matrices, Hartree, in PySCF's order.
 
     Raises:
-        FileFormatError: Neither layout, or an entry that does not fit its own molecule; names it.
+        FileFormatError: Neither layout, a damaged file, or an entry that does not fit its own molecule.
+        StructureError: Positions that no molecule has. Both name the entry.
     """
     file = Path(path)
     if not file.is_file():
         raise FileFormatError(f"There is no file {path}: check the path.")
     tables = _tables(file)
-    if {"systems", "species"} <= tables:
-        yield from _schnorb(file)
-    elif "data" in tables:
-        yield from _qh9(file)
-    else:
-        raise FileFormatError(f"{path} is no database of QH9 or SchNOrb: it has no table of their matrices.")
+    try:
+        if {"systems", "species"} <= tables:
+            yield from _schnorb(file)
+        elif "data" in tables:
+            yield from _qh9(file)
+        else:
+            raise FileFormatError(
+                f"{path} is no database of QH9 or SchNOrb: it has no table of their matrices."
+            )
+    except sqlite3.DatabaseError as error:
+        raise FileFormatError(f"{path} is damaged ({error}): take another copy of it.") from error
 
 
 def _tables(file: Path) -> set[str]:
@@ -128,6 +135,7 @@ def _entry(atoms: Atoms, packed: NDArray[np.float64], file: Path, frame: int, me
         FileFormatError: It has not, or is not symmetric.
     """
     where = f"{file}, frame {frame}"
+    validate_atoms(atoms, where)
     n = sum(2 * degree + 1 for z in atoms.numbers for degree in _SHELLS.get(int(z), ()))
     if packed.size != n * n or any(int(z) not in _SHELLS for z in atoms.numbers):
         raise FileFormatError(

@@ -9,7 +9,7 @@ from atomml.errors import StructureError
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["charge_and_spin"]
+__all__ = ["charge_and_spin", "check_closed_shell"]
 
 
 def charge_and_spin(atoms: Atoms, where: str = "structure") -> tuple[int, int]:
@@ -38,6 +38,25 @@ def charge_and_spin(atoms: Atoms, where: str = "structure") -> tuple[int, int]:
             "or with --charge and --spin."
         )
     return charge, spin
+
+
+def check_closed_shell(charge: float, spin: float, where: str, who: str = "predictors know") -> None:
+    """Refuse what a predictor of matrices cannot tell from a neutral molecule with paired electrons.
+
+    Args:
+        charge: Total charge, e.
+        spin: Unpaired electrons.
+        where: What to call the molecule.
+        who: Subject and verb of the sentence that refuses.
+
+    Raises:
+        StructureError: Names the molecule.
+    """
+    if charge or spin:
+        raise StructureError(
+            f"{where} has charge {charge:+g} and {spin:g} unpaired electrons: {who} neutral molecules with "
+            "paired electrons; leave it out."
+        )
 
 
 def _whole(atoms: Atoms, name: str, where: str) -> int:

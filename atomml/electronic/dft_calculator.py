@@ -55,6 +55,7 @@ class AtomMLDFT(AttentiveCalculator):
 
     implemented_properties: ClassVar[list[str]] = ["energy", "free_energy", "forces", "dipole"]
     default_parameters: ClassVar[dict[str, Any]] = {}
+    results: dict[str, Any]
 
     def __init__(
         self,
@@ -88,7 +89,8 @@ class AtomMLDFT(AttentiveCalculator):
         properties: list[str] | None = None,
         system_changes: list[str] = all_changes,
     ) -> None:
-        """Converge the SCF, and differentiate if forces are asked for."""
+        """Converge the SCF, unless the last answer's was it, and differentiate if forces are asked for."""
+        converged = not system_changes and "energy" in self.results
         super().calculate(atoms, properties, system_changes)
         molecule = (tuple(self.atoms.numbers), *charge_and_spin(self.atoms, "the molecule"))
         if molecule != self._checked:
@@ -97,8 +99,9 @@ class AtomMLDFT(AttentiveCalculator):
                 self.predictor.check(self.atoms, "the molecule")
             self._checked, self._history = molecule, []
         with quiet():
-            run = self._converged(self.level.mean_field(self.atoms))
-            self.results = {"energy": run.energy * Hartree, "free_energy": run.energy * Hartree}
+            if not converged:
+                run = self._converged(self.level.mean_field(self.atoms))
+                self.results = {"energy": run.energy * Hartree, "free_energy": run.energy * Hartree}
             if "forces" in (properties or []):
                 self.results["forces"] = forces_of(self.field)
             if "dipole" in (properties or []):

@@ -115,8 +115,8 @@ class MeanFieldLevel:
         validate_atoms(atoms, where)
         if atoms.pbc.any():
             raise StructureError(
-                f"{where} is periodic, and {self.name} is for molecules: label crystals "
-                "with gfn2 or a model, or pass --drop-cell for a molecule in a box."
+                f"{where} is periodic, and {self.name} is for molecules: take the cell of a molecule in a "
+                "box away (labelling does with --drop-cell), and gfn2 or a model for crystals."
             )
         found = charge_and_spin(atoms, where)
         for symbol in dict.fromkeys(atoms.symbols):

@@ -8,10 +8,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from atomml.errors import StructureError
+
 if TYPE_CHECKING:
     from ase import Atoms
 
-__all__ = ["Orbitals", "density_of", "dm_from", "molecule_of", "shells_of_basis", "solve_orbitals"]
+__all__ = [
+    "Orbitals",
+    "density_of",
+    "dm_from",
+    "inverse_root",
+    "molecule_of",
+    "shells_of_basis",
+    "solve_orbitals",
+]
 
 Array = NDArray[np.float64]
 
@@ -31,6 +41,11 @@ class Orbitals:
     coefficients: Array
     overlap: Array
     n_occupied: int
+
+    @property
+    def has_empty(self) -> bool:
+        """Whether the basis set has more orbitals than are occupied."""
+        return len(self.energies) > self.n_occupied
 
     @property
     def homo(self) -> float:
@@ -76,13 +91,25 @@ def solve_orbitals(matrix: Array, atoms: Atoms | None, basis: str = "", molecule
         atoms: The molecule.
         basis: Its basis set.
         molecule: PySCF's molecule in place of both.
+
+    Raises:
+        StructureError: A molecule with unpaired electrons, or a matrix that is not of its orbitals.
     """
     from scipy.linalg import eigh
 
     if molecule is None:
         assert atoms is not None
         molecule = molecule_of(atoms, basis)
+    if molecule.spin:
+        raise StructureError(
+            f"The molecule has {molecule.spin} unpaired electrons: one matrix has orbitals of pairs."
+        )
     overlap = np.asarray(molecule.intor_symmetric("int1e_ovlp"), dtype=np.float64)
+    if np.shape(matrix) != overlap.shape or not np.isfinite(matrix).all():
+        raise StructureError(
+            f"The matrix is no {len(overlap)} by {len(overlap)} finite numbers, for each two orbitals of the "
+            f"molecule in its basis set: its shape is {np.shape(matrix)}."
+        )
     energies, coefficients = eigh(matrix, overlap)
     return Orbitals(energies, coefficients, overlap, molecule.nelectron // 2)
 
@@ -93,8 +120,17 @@ def dm_from(matrix: Array, molecule: Any) -> Array:
     Args:
         matrix: ``(n, n)`` Hartree, in PySCF's order of orbitals.
         molecule: PySCF's molecule.
+
+    Raises:
+        StructureError: As :func:`solve_orbitals`.
     """
     return solve_orbitals(matrix, None, molecule=molecule).density
+
+
+def inverse_root(overlap: Array) -> Array:
+    """``S^-1/2`` of an overlap matrix ``(n, n)``: the columns are Löwdin's orthonormal orbitals."""
+    values, vectors = np.linalg.eigh(overlap)
+    return np.asarray((vectors / np.sqrt(values)) @ vectors.T)
 
 
 def density_of(orbitals: Orbitals, molecule: Any) -> dict[str, Any]:

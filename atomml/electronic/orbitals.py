@@ -6,6 +6,7 @@ to a + b. So the block of two atoms, whatever their basis set, is as many coeffi
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -13,7 +14,16 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-__all__ = ["AXES", "BlockLayout", "Shells", "block_layout", "coupling", "n_orbitals", "orbital_order"]
+__all__ = [
+    "AXES",
+    "BlockLayout",
+    "Shells",
+    "block_layout",
+    "coupling",
+    "highest_degree",
+    "n_orbitals",
+    "orbital_order",
+]
 
 AXES = (1, 2, 0)
 """Which Cartesian axes e3nn's are: with x, y, z relabelled y, z, x its real harmonics of order -l ... l are
@@ -35,6 +45,11 @@ def coupling(first: int, second: int, result: int) -> NDArray[np.float64]:
 def n_orbitals(shells: Shells) -> int:
     """Orbitals of an element."""
     return sum(2 * degree + 1 for degree in shells)
+
+
+def highest_degree(elements: Iterable[Shells]) -> int:
+    """Of the features that blocks of these elements couple to: twice that of their shells, 2 at least."""
+    return max(2, *(2 * degree for shells in elements for degree in shells))
 
 
 def orbital_order(shells: Shells) -> NDArray[np.int64]:

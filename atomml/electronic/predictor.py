@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,17 +11,20 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
+from atomml.electronic.charge_spin import check_closed_shell
 from atomml.electronic.hamiltonian_model import HamiltonianModel
 from atomml.electronic.matrices import all_pairs
 from atomml.electronic.mean_field import MeanFieldLevel, quiet
 from atomml.electronic.priors import prior_matrix
 from atomml.electronic.scf_settings import ScfSettings
-from atomml.errors import ModelError, StructureError
+from atomml.errors import ModelError
 
 if TYPE_CHECKING:
     from ase import Atoms
 
 __all__ = ["PredictedMatrix", "Predictor", "load_predictor"]
+
+_SHOWN = 8
 
 
 @dataclass(frozen=True)
@@ -46,10 +50,13 @@ class Predictor:
     Args:
         model: The model.
         settings: Grid and convergence of the prior and of SCFs; the labels' grid if None.
+        molecules: Formulas of the molecules that the model was trained on; empty if unknown.
     """
 
-    def __init__(self, model: HamiltonianModel, settings: ScfSettings | None = None) -> None:
-        self.model = model
+    def __init__(
+        self, model: HamiltonianModel, settings: ScfSettings | None = None, molecules: Collection[str] = ()
+    ) -> None:
+        self.model, self.molecules = model, tuple(molecules)
         level = model.level
         self.settings = settings or _settings_of(level.method)
         self.level = MeanFieldLevel(level.functional, level.basis, self.settings)
@@ -60,18 +67,21 @@ class Predictor:
         Raises:
             InputError: Names the molecule and what is wrong.
         """
-        charge, spin = self.level.check(atoms, where)
-        if charge or spin:
-            raise StructureError(
-                f"{where} has charge {charge:+d} and {spin} unpaired electrons: {self.model.info.name} knows "
-                "neutral molecules with paired electrons."
-            )
+        check_closed_shell(*self.level.check(atoms, where), where, f"{self.model.info.name} knows")
         for atom, number in enumerate(atoms.numbers):
             if int(number) not in self.model.info.elements:
                 raise ModelError(
                     f"{where}: atom {atom} is {atoms.symbols[atom]}, an element that {self.model.info.name} "
                     "was not trained on."
                 )
+
+    def doubt(self, atoms: Atoms, where: str) -> str:
+        """A sentence on a molecule whose formula no training molecule had; "" for one of theirs."""
+        formula = str(atoms.get_chemical_formula())
+        if not self.molecules or formula in self.molecules:
+            return ""
+        known = ", ".join(self.molecules[:_SHOWN]) + (" ..." if len(self.molecules) > _SHOWN else "")
+        return f"{where} is {formula}, and {self.model.info.name} was trained on {known}."
 
     def __call__(self, atoms: Atoms, field: Any = None) -> PredictedMatrix:
         """The matrix of a molecule.
@@ -108,7 +118,7 @@ def load_predictor(
     found = load_any_model(model, "float32", device)
     if not isinstance(found, HamiltonianModel):
         raise ModelError(f"{model} holds a {found.info.kind}, which predicts no Hamiltonian.")
-    return Predictor(found, settings)
+    return Predictor(found, settings, (found.training_record or {}).get("molecules", ()))
 
 
 def _settings_of(method: str) -> ScfSettings:

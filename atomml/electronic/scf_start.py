@@ -13,13 +13,18 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["CountedPotential", "ScfRun", "commutator", "run_scf"]
+from atomml.electronic.orbital_levels import inverse_root
+
+__all__ = ["POOR", "CountedPotential", "ScfRun", "commutator", "run_scf"]
 
 Array = NDArray[np.float64]
 
 
-_POOR = 0.5
-"""Hartree. PySCF's default densities of six small molecules have 0.76 to 1.01 (PBE, def2-SVP)."""
+POOR = 0.5
+"""Hartree: a density that commutes worse with its own Fock matrix is no good start.
+
+PySCF's default densities of six small molecules have 0.76 to 1.01 (PBE, def2-SVP).
+"""
 
 
 @dataclass
@@ -56,6 +61,7 @@ class CountedPotential:
 
     def __init__(self, field_: Any) -> None:
         self.count = 0
+        self._field, self._own = field_, vars(field_).get("get_veff")
         self._build = field_.get_veff
         self._known: tuple[Array, Any] | None = None
         field_.get_veff = self
@@ -70,15 +76,26 @@ class CountedPotential:
             self._known = np.array(dm, copy=True), found
         return found
 
+    def release(self) -> None:
+        """Give the mean field its own ``get_veff`` back: copies of it are to build by their own settings."""
+        if self._own is None:
+            del self._field.get_veff
+        else:
+            self._field.get_veff = self._own
 
-def commutator(field_: Any, density: Array) -> float:
-    """Largest element of ``FDS - SDF`` in an orthonormal basis, Hartree: 0 for a converged density."""
-    from scipy.linalg import sqrtm
 
-    overlap = field_.get_ovlp()
-    fock = np.asarray(field_.get_fock(dm=density))
+def commutator(field_: Any, density: Array, fock: Array | None = None) -> float:
+    """Largest element of ``FDS - SDF`` in an orthonormal basis, Hartree: 0 for a converged density.
+
+    Args:
+        field_: PySCF's mean field.
+        density: ``(n, n)``, or ``(2, n, n)`` with spin.
+        fock: The density's Fock matrix; it is built if None.
+    """
+    overlap = np.asarray(field_.get_ovlp())
+    fock = np.asarray(field_.get_fock(dm=density)) if fock is None else fock
     error = fock @ density @ overlap
-    root = np.linalg.inv(np.real(sqrtm(overlap)))
+    root = inverse_root(overlap)
     return float(np.abs(root @ (error - np.swapaxes(error, -1, -2)) @ root).max())
 
 
@@ -100,14 +117,17 @@ def run_scf(
     """
     started = time.perf_counter()
     potential = CountedPotential(field_)
-    if density is not None and check:
-        worse = commutator(field_, density)
-        if not worse < _POOR:
-            density, guess = None, f"default ({guess} dropped: commutator {worse:.2g} Eh)"
-    field_.kernel(dm0=density)
-    if not field_.converged and density is not None:
-        density, guess = None, f"default ({guess} did not converge)"
-        field_.kernel(dm0=None)
+    try:
+        if density is not None and check:
+            worse = commutator(field_, density)
+            if not worse < POOR:
+                density, guess = None, f"default ({guess} dropped: commutator {worse:.2g} Eh)"
+        field_.kernel(dm0=density)
+        if not field_.converged and density is not None:
+            density, guess = None, f"default ({guess} did not converge)"
+            field_.kernel(dm0=None)
+    finally:
+        potential.release()
     levels, occupied = np.asarray(field_.mo_energy), np.asarray(field_.mo_occ) > 0
     return ScfRun(
         energy=float(field_.e_tot),

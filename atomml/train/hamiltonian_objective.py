@@ -21,7 +21,13 @@ from atomml.graph.batching import collate
 from atomml.train.losses import Errors
 from atomml.train.validation import Parity
 
-__all__ = ["HamiltonianObjective", "HamiltonianSample", "HamiltonianSamples"]
+__all__ = [
+    "HamiltonianObjective",
+    "HamiltonianSample",
+    "HamiltonianSamples",
+    "matrix_of",
+    "prior_of",
+]
 
 UNITS = {"hamiltonian": ("uEh", 1e6), "levels": ("uEh", 1e6)}
 """Suffix and factor under which errors are written; losses count Hartree."""
@@ -40,6 +46,7 @@ class HamiltonianSample:
         where: What to call it in an error.
         n_entries: Numbers in the matrix.
         orbitals: ``(n, n)`` coefficients of the matrix's own orbitals in columns; None where not needed.
+        orthonormal: ``(n, n)`` inverse root of the overlap matrix; None where not needed.
     """
 
     graph: AtomGraph
@@ -47,26 +54,33 @@ class HamiltonianSample:
     where: str
     n_entries: int
     orbitals: Tensor | None = None
+    orthonormal: Tensor | None = None
     head: str = ""
     kind: tuple[str, ...] = ()
 
 
 class HamiltonianSamples:
-    """The entries of a data set as samples, made once each and kept.
+    """The entries of a data set as samples, made once each and kept while there is :attr:`room`.
 
     Args:
         dataset: Entries with matrices.
         model: For its shells and prior.
         aligned: Whether orbitals are needed.
+        orthogonal: Whether the inverse root of the overlap matrix is.
     """
 
     heads: tuple[str, ...] = ("",)
+    room = 4 << 30
+    """Bytes of matrices that are kept; what comes later is made anew each time."""
 
-    def __init__(self, dataset: Dataset, model: HamiltonianModel, *, aligned: bool = False) -> None:
-        self.dataset, self.aligned = dataset, aligned
+    def __init__(
+        self, dataset: Dataset, model: HamiltonianModel, *, aligned: bool = False, orthogonal: bool = False
+    ) -> None:
+        self.dataset, self.aligned, self.orthogonal = dataset, aligned, orthogonal
         self.n_atoms = np.asarray(dataset.n_atoms)
         self._model = model
         self._kept: dict[int, HamiltonianSample] = {}
+        self._bytes = 0
 
     def __len__(self) -> int:
         return len(self.dataset)
@@ -83,9 +97,14 @@ class HamiltonianSamples:
         Raises:
             StructureError: No matrix, or one of another basis set.
         """
-        if index not in self._kept:
-            self._kept[index] = self._made(self.dataset[index])
-        return self._kept[index]
+        if index in self._kept:
+            return self._kept[index]
+        made = self._made(self.dataset[index])
+        size = 8 * made.n_entries * (1 + self.aligned + self.orthogonal)
+        if self._bytes + size <= self.room:
+            self._kept[index] = made
+            self._bytes += size
+        return made
 
     def _made(self, entry: Entry) -> HamiltonianSample:
         model = self._model
@@ -98,12 +117,14 @@ class HamiltonianSamples:
                 "it: label it at that level."
             )
         target = blocks_of(torch.from_numpy(left), graph, model.shells_of)
-        orbitals = None
-        if self.aligned:
-            from atomml.electronic.orbital_levels import solve_orbitals
+        orbitals = orthonormal = None
+        if self.aligned or self.orthogonal:
+            from atomml.electronic.orbital_levels import inverse_root, solve_orbitals
 
-            orbitals = torch.from_numpy(solve_orbitals(matrix, entry.atoms, model.level.basis).coefficients)
-        return HamiltonianSample(graph, target, entry.where, n * n, orbitals)
+            solved = solve_orbitals(matrix, entry.atoms, model.level.basis)
+            orbitals = torch.from_numpy(solved.coefficients) if self.aligned else None
+            orthonormal = torch.from_numpy(inverse_root(solved.overlap)) if self.orthogonal else None
+        return HamiltonianSample(graph, target, entry.where, n * n, orbitals, orthonormal)
 
 
 def matrix_of(entry: Entry) -> np.ndarray:
@@ -136,18 +157,21 @@ def prior_of(entry: Entry, prior: str) -> np.ndarray:
 
 @dataclass(frozen=True)
 class HamiltonianObjective:
-    """Mean absolute and squared errors over real orbitals, and in the basis of the reference's own orbitals.
+    """Mean absolute and squared errors over real orbitals, and in two orthonormal bases.
 
-    The latter are the wavefunction alignment of Li et al. (WANet, ICLR 2025): errors between the reference's
-    orbitals, of which those on the diagonal are first-order errors of orbital energies.
+    In the basis of the reference's own orbitals they are the wavefunction alignment of Li et al. (WANet, ICLR
+    2025): those on the diagonal are first-order errors of orbital energies. In Löwdin's, of the orbitals
+    ``S^-1/2``, errors count as they change levels too, but each by its place in the molecule.
 
     Attributes:
         entries: Weight of the errors of the matrix's numbers.
         alignment: Weight of those between orbitals.
+        orthogonal: Weight of those between Löwdin's.
     """
 
     entries: float = 1.0
     alignment: float = 0.0
+    orthogonal: float = 0.0
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -197,12 +221,12 @@ class HamiltonianObjective:
             absolute += times * float(difference.detach().abs().sum()) / _UNIT
         errors.sums["hamiltonian"] = absolute
         errors.counts["hamiltonian"] = sum(sample.n_entries for sample in samples)
-        if samples[0].orbitals is not None:
-            total = total + self._aligned(model, samples, graph, found, target, counts, errors)
+        if samples[0].orbitals is not None or samples[0].orthonormal is not None:
+            total = total + self._in_bases(model, samples, graph, found, target, counts, errors)
         model.train(False)
         return total, errors
 
-    def _aligned(
+    def _in_bases(
         self,
         model: HamiltonianModel,
         samples: Sequence[HamiltonianSample],
@@ -212,7 +236,7 @@ class HamiltonianObjective:
         counts: Mapping[str, int],
         errors: Errors,
     ) -> Tensor:
-        """The loss between the reference's orbitals; their energies' errors are counted."""
+        """The losses between orthonormal orbitals; errors of the reference's energies are counted."""
         off = MatrixBlocks(
             {z: found.atoms[z].double() - target.atoms[z].to(graph.device) for z in found.atoms},
             {key: found.pairs[key].double() - target.pairs[key].to(graph.device) for key in found.pairs},
@@ -220,15 +244,23 @@ class HamiltonianObjective:
         total = torch.zeros((), dtype=torch.float64, device=graph.device)
         absolute = 0.0
         for error, sample in zip(assemble(off, graph, model.shells_of), samples, strict=True):
-            assert sample.orbitals is not None
-            orbitals = sample.orbitals.to(error)
-            between = orbitals.T @ error @ orbitals
-            levels = torch.diagonal(between)
-            total = total + _loss(between * _UNIT).sum() / counts["hamiltonian"]
-            total = total + _loss(levels * _UNIT).sum() / counts["levels"]
-            absolute += float(levels.detach().abs().sum())
-        errors.sums["levels"], errors.counts["levels"] = absolute, self.counts(samples)["levels"]
-        return self.alignment * total
+            if sample.orthonormal is not None:
+                between = _turned(error, sample.orthonormal)
+                total = total + self.orthogonal * _loss(between * _UNIT).sum() / counts["hamiltonian"]
+            if sample.orbitals is not None:
+                between = _turned(error, sample.orbitals)
+                levels = torch.diagonal(between)
+                own = _loss(between * _UNIT).sum() / counts["hamiltonian"]
+                total = total + self.alignment * (own + _loss(levels * _UNIT).sum() / counts["levels"])
+                absolute += float(levels.detach().abs().sum())
+        if samples[0].orbitals is not None:
+            errors.sums["levels"], errors.counts["levels"] = absolute, self.counts(samples)["levels"]
+        return total
+
+
+def _turned(error: Tensor, orbitals: Tensor) -> Tensor:
+    orbitals = orbitals.to(error)
+    return orbitals.T @ error @ orbitals
 
 
 def _loss(difference: Tensor) -> Tensor:

@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
 from atomml.electronic.hamiltonian_model import PRIORS
+from atomml.electronic.orbitals import highest_degree
 from atomml.errors import ModelError
 
 __all__ = ["SPHNetConfig"]
@@ -25,7 +26,7 @@ class SPHNetConfig:
         method: The exact method of the labels, with versions.
         prior: What is subtracted before learning, as of
             :data:`~atomml.electronic.hamiltonian_model.PRIORS`.
-        max_degree: Highest degree of the features: twice that of the basis set.
+        max_degree: Highest degree of the features: twice that of the basis set, 2 at least.
         channels: Features of each degree.
         bottleneck: Features that the blocks are expanded from.
         vectorial_layers: Layers of the vectorial node interaction.
@@ -35,7 +36,9 @@ class SPHNetConfig:
         spherical_layers: Layers of the spherical node interaction.
         pair_layers: Layers of the pair construction.
         radial: Radial functions of pairs, exponential Bernstein polynomials.
-        long_cutoff: Where edges of the spherical layers end, Å; every pair has a block all the same.
+        long_cutoff: Where edges of the spherical layers end, Å.
+        fading: Whether what two atoms tell each other, and what is learned of their block, fades to nothing
+            at the long cutoff, as the true matrix less its prior does: molecules far apart are as alone.
         pair_harmonics: Whether a pair's features begin with the harmonics of its own direction; the paper
             leaves directions to the atoms' features.
         sparsity: Share of the paths of the pair construction's tensor products that are dropped in the end.
@@ -60,6 +63,7 @@ class SPHNetConfig:
     pair_layers: int = 2
     radial: int = 16
     long_cutoff: float = 15.0
+    fading: bool = True
     pair_harmonics: bool = True
     sparsity: float = 0.0
     pair_sparsity: float = 0.0
@@ -77,7 +81,7 @@ class SPHNetConfig:
             raise ModelError(f"SPHNet has no prior {self.prior!r}: choose from {', '.join(PRIORS)}.")
         if not self.shells:
             raise ModelError("SPHNet needs the shells of at least one element.")
-        highest = 2 * max(degree for _, degrees in self.shells for degree in degrees)
+        highest = highest_degree(degrees for _, degrees in self.shells)
         if not highest <= self.max_degree <= 8:
             raise ModelError(
                 f"SPHNet's max_degree is {self.max_degree}: blocks of this basis set need {highest} at "

@@ -8,6 +8,8 @@ prediction does not depend on what else is in the batch.
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -19,7 +21,7 @@ RANDOM, ADAPTIVE, FIXED = 0, 1, 2
 
 
 class Schedule:
-    """The three phases of a training.
+    """The three phases of a training; in a short one too, the paths that stay are chosen by their scores.
 
     Args:
         random_until: Share of the training with a random choice.
@@ -31,10 +33,10 @@ class Schedule:
 
     def phase(self, step: int, n_steps: int) -> int:
         """:data:`RANDOM`, :data:`ADAPTIVE` or :data:`FIXED`."""
-        share = step / max(n_steps, 1)
-        if share < self.random_until:
+        if step < self.random_until * n_steps:
             return RANDOM
-        return ADAPTIVE if share < self.adaptive_until else FIXED
+        first = math.ceil(self.random_until * n_steps)
+        return ADAPTIVE if step == first or step < self.adaptive_until * n_steps else FIXED
 
 
 class PathGate(nn.Module):

@@ -78,7 +78,8 @@ class NormGate(nn.Module):
         if self.unnatural:
             sizes = torch.cat([sizes, norms(unnatural, self.unnatural, 1)])
         sizes = torch.sqrt(sizes + 1e-5)  # smooth where a norm vanishes
-        gates = self.network(torch.cat([scalars[0], *sizes], dim=1)).view(n, -1, x.shape[2])
+        n_gates = 1 + self.natural + self.unnatural  # not -1: an atom alone has no pairs
+        gates = self.network(torch.cat([scalars[0], *sizes], dim=1)).view(n, n_gates, x.shape[2])
         first, others = torch.split(gates, [1, gates.shape[1] - 1], dim=1)
         factors = others.transpose(0, 1).repeat_interleave(self._sizes, dim=0)
         return torch.cat([first.transpose(0, 1), torch.cat([natural, unnatural]) * factors])

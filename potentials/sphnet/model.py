@@ -8,6 +8,7 @@ permutations, by construction: features of both parities are kept apart, and bot
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Self, cast
 
 import numpy as np
@@ -22,7 +23,7 @@ from atomml.graph.atom_graph import AtomGraph
 from atomml.potentials.sphnet.config import SPHNetConfig
 from atomml.potentials.sphnet.expansion import Expansion
 from atomml.potentials.sphnet.gates import RANDOM, PairGate, PathGate, Schedule
-from atomml.potentials.sphnet.layers import Bernstein
+from atomml.potentials.sphnet.layers import Bernstein, smooth_cutoff
 from atomml.potentials.sphnet.pairs import AtomLayer, BothParities, PairLayer
 from atomml.potentials.sphnet.spherical import SphericalLayer
 from atomml.potentials.sphnet.surroundings import Pairs, near, pairs_of
@@ -78,8 +79,8 @@ class SPHNet(HamiltonianModel):
 
     @classmethod
     def from_hyperparameters(cls, hyperparameters: dict[str, Any], info: ModelInfo) -> Self:
-        """An SPHNet of the given shape with fresh weights."""
-        return cls(SPHNetConfig.from_json(hyperparameters), info)
+        """An SPHNet of the given shape with fresh weights; shapes that do not speak of fading had none."""
+        return cls(SPHNetConfig.from_json({"fading": False, **hyperparameters}), info)
 
     @classmethod
     def fresh(cls, name: str, elements: Sequence[int], settings: Mapping[str, Any]) -> Self:
@@ -126,6 +127,9 @@ class SPHNet(HamiltonianModel):
             (a, b): self._pair_block(a, b)(pairs_found[:, edges], both[edges])
             for (a, b), edges in index.pairs.items()
         }
+        if self.config.fading:
+            share = smooth_cutoff(pairs.distance, self.config.long_cutoff)[:, None, None]
+            raw = {key: blocks * share[index.pairs[key]] for key, blocks in raw.items()}
         joint = {}
         for (a, b), edges in index.pairs.items():
             if a <= b:
@@ -143,6 +147,9 @@ class SPHNet(HamiltonianModel):
         """Features of atoms and pairs before the expansion, scalars of atoms, and the pairs."""
         config = self.config
         pairs = pairs_of(graph, config.max_degree, self.dtype)
+        if config.fading:
+            share = smooth_cutoff(pairs.distance, config.long_cutoff)
+            pairs = replace(pairs, harmonics=pairs.harmonics * share[:, None])
         short = near(pairs, torch.nonzero(pairs.distance < config.short_cutoff)[:, 0])
         scalars = self.vectorial(self.embedding[self._row[graph.numbers]], short)
         radial = self.radial(pairs.distance).to(self.dtype)

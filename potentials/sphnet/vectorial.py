@@ -38,13 +38,14 @@ class VectorialLayer(nn.Module):
         normed = self.norm(scalars)
         centre, neighbour = pairs.centre, pairs.neighbour
         key = gather(self.key(normed), neighbour) * nn.functional.silu(self.radial_key(radial))
-        match = (gather(self.query(normed), centre) * key).view(len(centre), self.heads, -1).sum(dim=2)
+        by_head = len(centre), self.heads, channels // self.heads  # an atom far from all others has no pairs
+        match = (gather(self.query(normed), centre) * key).view(by_head).sum(dim=2)
         attention = nn.functional.silu(match) * envelope[:, None]
         filters = nn.functional.silu(self.radial_value(radial))
         value, along, new = torch.split(gather(self.value(normed), neighbour) * filters, channels, dim=1)
-        by_head = value.reshape(len(centre), self.heads, -1) * attention[:, :, None]
+        weighted = value.reshape(by_head) * attention[:, :, None]
         message = vectors[:, neighbour] * along + pairs.direction.T[:, :, None] * new
-        received = segment_sum(by_head.flatten(1), centre, n)
+        received = segment_sum(weighted.flatten(1), centre, n)
         turned = segment_sum(message.transpose(0, 1).contiguous(), centre, n).transpose(0, 1)
         one, two, three = self.mix(vectors).split(channels, dim=2)
         first, second, third = self.out(received).split(channels, dim=1)

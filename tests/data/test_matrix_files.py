@@ -15,7 +15,7 @@ from atomml.cli.main import main
 from atomml.data.dataset import open_dataset
 from atomml.data.matrix_files import QH9_METHOD, SCHNORB_METHOD, read_matrices
 from atomml.electronic.orbital_levels import molecule_of
-from atomml.errors import FileFormatError
+from atomml.errors import FileFormatError, StructureError
 
 pytest.importorskip("pyscf")
 
@@ -96,6 +96,26 @@ def test_damaged_rows_are_named(tmp_path: Path, changes: dict[str, Any], word: s
     with pytest.raises(FileFormatError, match=word) as caught:
         list(read_matrices(tmp_path / "bad.db"))
     assert "frame 0" in str(caught.value)
+
+
+def test_a_file_that_is_torn_is_refused(tmp_path: Path) -> None:
+    """Half a download, or a bad page among the rows: a sentence, no traceback."""
+    write_qh9(tmp_path / "QH9.db", [molecule("CH3OH")] * 20)
+    whole = bytearray((tmp_path / "QH9.db").read_bytes())
+    (tmp_path / "half.db").write_bytes(whole[: len(whole) // 2])
+    whole[8192:-8192] = b"\xff" * len(whole[8192:-8192])
+    (tmp_path / "torn.db").write_bytes(whole)
+    for name, word in (("half.db", "malformed"), ("torn.db", r"torn\.db is damaged")):
+        with pytest.raises(FileFormatError, match=word):
+            list(read_matrices(tmp_path / name))
+
+
+def test_positions_that_no_molecule_has_are_named(tmp_path: Path) -> None:
+    positions = molecule("H2O").positions.copy()
+    positions[1, 2] = np.nan
+    write_qh9(tmp_path / "bad.db", [molecule("H2O")], r=positions.astype("<f8").tobytes())
+    with pytest.raises(StructureError, match="frame 0: the position of atom 1"):
+        list(read_matrices(tmp_path / "bad.db"))
 
 
 def test_other_files_are_refused(tmp_path: Path) -> None:

@@ -48,6 +48,20 @@ def test_forces_are_the_slope_of_the_energy(trained: Path, waters: Waters) -> No
     assert force == pytest.approx(-(energies[0] - energies[1]) / 2e-3, abs=2e-4)
 
 
+def test_what_is_asked_after_the_energy_costs_no_second_scf(waters: Waters) -> None:
+    """Forces and dipole of a geometry are those of its converged field, and the history holds it once."""
+    atoms, alone = waters(1)[0], waters(1)[0]
+    atoms.calc, alone.calc = AtomMLDFT("hf/sto-3g"), AtomMLDFT("hf/sto-3g")
+    energy = atoms.get_potential_energy()
+    np.testing.assert_allclose(atoms.get_forces(), alone.get_forces(), atol=1e-6)
+    atoms.get_dipole_moment()
+    assert atoms.get_potential_energy() == energy
+    assert len(atoms.calc.runs) == len(atoms.calc._history) == 1
+    atoms.positions[0, 0] += 0.01
+    assert atoms.get_potential_energy() != energy
+    assert len(atoms.calc.runs) == 2
+
+
 def test_extrapolated_densities_are_densities() -> None:
     """Idempotent and with all electrons; exact where nothing moves."""
     from pyscf import scf

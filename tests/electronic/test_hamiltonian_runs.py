@@ -19,10 +19,10 @@ from atomml.cli.main import main
 from atomml.data.dataset import ListDataset, open_dataset
 from atomml.data.entry_files import write_entries
 from atomml.electronic.matrix_errors import matrix_errors, orbital_similarity
-from atomml.electronic.orbital_levels import density_of, molecule_of, solve_orbitals
+from atomml.electronic.orbital_levels import density_of, dm_from, inverse_root, molecule_of, solve_orbitals
 from atomml.electronic.predictor import load_predictor
 from atomml.electronic.scf_start import run_scf
-from atomml.errors import ModelError, OptionError, StructureError
+from atomml.errors import LabelError, ModelError, OptionError, StructureError
 from atomml.train.batches import Limits
 from atomml.train.hamiltonian_objective import HamiltonianObjective, HamiltonianSamples
 from atomml.train.processes import Processes
@@ -58,6 +58,36 @@ def test_the_loss_is_its_formula_over_whole_matrices(store: Path, trained: Path)
         absolute += float(np.abs(error).sum())
     assert float(found) == pytest.approx(total, rel=1e-9)
     assert errors.sums["hamiltonian"] == pytest.approx(absolute, rel=1e-9)
+
+
+def test_errors_count_in_the_orthonormal_basis_of_loewdin(store: Path, trained: Path) -> None:
+    """|e| + e² of ``S^-1/2 e S^-1/2`` in mEh; no orbitals are needed, and none of their errors counted."""
+    from scipy.linalg import inv, sqrtm
+
+    model: Any = load_any_model(trained, "float64", "cpu")
+    samples = HamiltonianSamples(open_dataset(store, unlabelled=True), model, orthogonal=True)
+    objective = HamiltonianObjective(0.0, 0.0, 2.0)
+    counts = objective.counts([samples[0]])
+    found, errors = objective.judge(model, [samples[0]], counts, 0.0, torch.device("cpu"), learning=False)
+    entry = open_dataset(store, unlabelled=True)[0]
+    error = model.predict(samples[0].graph)[0].numpy()
+    error = error - (entry.matrices["hamiltonian"] - entry.matrices["minao-pbe"])
+    root = inv(np.real(sqrtm(molecule_of(entry.atoms, "sto-3g").intor("int1e_ovlp"))))
+    between = 1e3 * root @ error @ root
+    assert float(found) == pytest.approx(2.0 * float((np.abs(between) + between**2).mean()), rel=1e-9)
+    assert "levels" not in errors.counts
+
+
+def test_samples_are_kept_while_there_is_room(store: Path, trained: Path) -> None:
+    model: Any = load_any_model(trained, "float64", "cpu")
+    samples = HamiltonianSamples(open_dataset(store, unlabelled=True), model)
+    samples.room = 8 * 49 * 2
+    first, third = samples[0], samples[2]
+    again = samples[5]
+    assert samples[0] is first
+    assert samples[2] is third
+    assert samples[5] is not again
+    assert torch.equal(samples[5].target.atoms[8], again.target.atoms[8])
 
 
 def test_the_gradient_is_the_slope_of_the_loss_however_it_is_cut(store: Path, trained: Path) -> None:
@@ -140,6 +170,43 @@ def test_mixed_levels_and_missing_matrices_are_refused(store: Path, tmp_path: Pa
     assert not (tmp_path / "run").exists()
 
 
+def test_charges_are_refused_before_a_training(store: Path, tmp_path: Path) -> None:
+    """What the predictor could not be asked for later is not learned in silence."""
+    from dataclasses import replace
+
+    entries = list(open_dataset(store, unlabelled=True))
+    charged = entries[3].atoms.copy()
+    charged.info["charge"] = 2
+    write_entries(
+        tmp_path / "charged.lmdb", ListDataset([*entries[:3], replace(entries[3], atoms=charged)]), []
+    )
+    with pytest.raises(StructureError, match=r"charge \+2 and 0 unpaired"):
+        train_hamiltonian(tmp_path / "charged.lmdb", out=tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
+def test_basis_sets_of_s_functions_alone_are_learned(tmp_path: Path, shape: dict[str, Any]) -> None:
+    """An atom by itself, without an empty orbital: no pairs, no LUMO, and no trouble."""
+    from concurrent.futures import ThreadPoolExecutor
+
+    from atomml.workflows import label_data
+
+    helium = Atoms("He", info={"spin": 0})
+    with ThreadPoolExecutor(1) as executor:
+        label_data(helium, to=tmp_path / "he.lmdb", method="hf/sto-3g", hamiltonian=True, executor=executor)
+    found = train_hamiltonian(
+        tmp_path / "he.lmdb", tmp_path / "he.lmdb", model=shape, out=tmp_path / "run", epochs=2, warmup=1
+    )
+    result = predict_hamiltonian(helium, found.model, out=tmp_path / "he", cube=("lumo",))
+    assert result.lumo is None
+    assert result.gap is None
+    assert result.homo is not None
+    assert any("no empty orbital" in warning for warning in result.warnings)
+    errors = evaluate_hamiltonian(found.model, tmp_path / "he.lmdb").errors["prediction"]
+    assert errors["lumo"][0] == 0
+    json.loads((tmp_path / "he" / "summary.json").read_text(), parse_constant=pytest.fail)
+
+
 def test_an_scf_from_the_prediction_ends_where_pyscf_s_own_does(
     trained: Path, tmp_path: Path, waters: Waters
 ) -> None:
@@ -155,6 +222,60 @@ def test_an_scf_from_the_prediction_ends_where_pyscf_s_own_does(
     assert (tmp_path / "run" / "report.html").exists()
 
 
+def test_another_state_and_a_default_that_fails_are_told(trained: Path, waters: Waters) -> None:
+    """No count of other states where nobody looked; an energy that did not converge is compared with none."""
+    atoms = waters(14)[12]
+    alone = scf_hamiltonian(atoms, trained, compare=False)
+    assert alone.n_other_states is None
+    cycles = int(alone.mean_cycles)
+    found = scf_hamiltonian(atoms, trained, max_cycle=cycles)
+    (row,) = found.rows
+    assert row["default_cycles"] == cycles  # it needs more
+    assert row["difference_Eh"] is None
+    assert found.largest_difference is None
+    assert found.n_other_states is None
+    assert any("did not converge" in warning for warning in found.warnings)
+    with pytest.raises(LabelError, match="--max-cycle"):
+        scf_hamiltonian(atoms, trained, max_cycle=2)
+
+
+def test_a_density_matrix_is_that_of_its_molecule_or_none(trained: Path, waters: Waters) -> None:
+    """Trace, idempotency; matrices of another basis set and open shells are refused."""
+    atoms = waters(1)[0]
+    predictor = load_predictor(trained)
+    mol = predictor.level.molecule(atoms)
+    matrix, overlap = predictor(atoms).matrix, mol.intor("int1e_ovlp")
+    density = dm_from(matrix, mol)
+    assert np.trace(density @ overlap) == pytest.approx(10, abs=1e-10)
+    np.testing.assert_allclose(density @ overlap @ density, 2 * density, atol=1e-10)
+    root = inverse_root(overlap)
+    np.testing.assert_allclose(root @ overlap @ root, np.eye(7), atol=1e-12)
+    with pytest.raises(StructureError, match=r"no 24 by 24 .* \(7, 7\)"):
+        dm_from(matrix, molecule_of(atoms, "def2-svp"))
+    with pytest.raises(StructureError, match="finite"):
+        dm_from(matrix * np.nan, mol)
+    atoms.info["spin"] = 2
+    with pytest.raises(StructureError, match="2 unpaired"):
+        dm_from(matrix, molecule_of(atoms, "sto-3g"))
+
+
+def test_unknown_molecules_and_poor_answers_are_told(trained: Path, tmp_path: Path, waters: Waters) -> None:
+    """A formula that no training molecule had; and, with a Fock build, matrices that are nonsense."""
+    known = predict_hamiltonian(waters(1), trained)
+    assert known.warnings == []
+    other = predict_hamiltonian(molecule("H2"), trained)
+    assert any("is H2, and sphnet-trained was trained on H2O." in warning for warning in other.warnings)
+    built = predict_hamiltonian(waters(1), trained, build=True)
+    assert 0 < built.rows[0]["commutator_Eh"] < 0.5
+    assert built.warnings == []
+    model: Any = load_any_model(trained, "float32", "cpu")
+    for block in model.atom_blocks.values():
+        block.scale.mul_(50.0)
+    poor = predict_hamiltonian(waters(1), model, build=True)
+    assert poor.rows[0]["commutator_Eh"] > 0.5
+    assert any("its own Fock matrix" in warning for warning in poor.warnings)
+
+
 def test_a_bad_guess_costs_one_build(trained: Path, waters: Waters) -> None:
     """Nonsense is dropped for PySCF's default after its first Fock matrix."""
     predictor = load_predictor(trained)
@@ -167,6 +288,7 @@ def test_a_bad_guess_costs_one_build(trained: Path, waters: Waters) -> None:
     wrong = 2 * random[:, :5] @ random[:, :5].T
     found = run_scf(field, wrong, "prediction")
     assert "dropped" in found.guess
+    assert "get_veff" not in vars(field)  # it is PySCF's own again
     assert found.energy == pytest.approx(usual.energy, abs=1e-9)
     assert found.fock_builds == usual.fock_builds + 1
 
@@ -219,7 +341,10 @@ def test_evaluation_prints_what_is_cheap_beside_it(store: Path, trained: Path, t
     assert zero["similarity"] == pytest.approx(1)
     assert max(value for name, value in zero.items() if name != "similarity") == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
-    assert set(summary["results"]["errors"]) == {"prediction", "prior", "nearest"}
+    errors = summary["results"]["errors"]
+    assert set(errors) == {"prediction", "prior", "nearest"}
+    assert errors["prior"].keys() == errors["nearest"].keys() == errors["prediction"].keys()
+    assert errors["nearest"]["energy"][0] < 1 < errors["prior"]["energy"][0]
 
 
 def test_predictions_land_in_a_folder(trained: Path, tmp_path: Path, waters: Waters) -> None:
@@ -255,6 +380,24 @@ def test_commands_say_what_is_missing(
     assert "hamiltonian" in capsys.readouterr().out
     assert main(["relax", str(tmp_path / "methane.xyz"), "--model", str(trained)]) == 2
     assert "hamiltonian" in capsys.readouterr().err
+
+
+def test_labels_of_other_settings_are_compared_with_a_warning(
+    store: Path, trained: Path, tmp_path: Path
+) -> None:
+    """Names drift: functional and basis by another PySCF, or on another grid, may be another level."""
+    from dataclasses import replace
+
+    first = open_dataset(store, unlabelled=True)[0]
+    assert evaluate_hamiltonian(trained, store, energy=False).warnings == []
+    method = first.method.replace("grid=1", "grid=3")
+    write_entries(tmp_path / "finer.lmdb", ListDataset([replace(first, method=method)]), [])
+    found = evaluate_hamiltonian(trained, tmp_path / "finer.lmdb", energy=False)
+    assert any("grid=3" in warning and "grid=1" in warning for warning in found.warnings)
+    other = [replace(first, method="b3lyp/sto-3g grid=1")]
+    write_entries(tmp_path / "other.lmdb", ListDataset(other), [])
+    with pytest.raises(OptionError, match="b3lyp/sto-3g"):
+        evaluate_hamiltonian(trained, store, train=[str(tmp_path / "other.lmdb")])
 
 
 def test_other_levels_and_models_are_refused(store: Path, trained: Path, tmp_path: Path) -> None:

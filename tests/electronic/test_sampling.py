@@ -49,9 +49,37 @@ def test_dynamics_follow_from_their_seed_and_move_apart(tmp_path: Path) -> None:
     assert 0.01 < np.mean(apart) < 0.3
 
 
+def test_a_linear_molecule_bends_in_both_directions(tmp_path: Path) -> None:
+    """Five of its motions are rigid, not six: carbon dioxide leaves every plane through its axis."""
+    sample_geometries(molecule("CO2"), tmp_path / "c.extxyz", sampler="modes", frames=200, seed=1)
+    frames = read(tmp_path / "c.extxyz", ":")
+    assert isinstance(frames, list)
+    spread = np.array([f.positions[0] - f.positions[1:].mean(axis=0) for f in frames]).std(axis=0)
+    axis = int(np.argmax(np.abs(np.asarray(frames[0].positions[1] - frames[0].positions[2]))))
+    across = np.delete(spread, axis)
+    assert across.min() == pytest.approx(across.max(), rel=0.3)
+
+
+def test_dft_moves_the_atoms_too(tmp_path: Path) -> None:
+    sample_geometries(
+        molecule("H2"), tmp_path / "h.extxyz", sampler="modes", method="hf/sto-3g", frames=400, seed=0
+    )
+    frames = read(tmp_path / "h.extxyz", ":")
+    assert isinstance(frames, list)
+    lengths = np.array([f.get_distance(0, 1) for f in frames])
+    assert lengths.mean() == pytest.approx(0.712, abs=2e-3)  # HF/STO-3G's, Szabo and Ostlund, table 3.11
+    assert 0.01 < lengths.std() < 0.1
+
+
 def test_what_cannot_be_sampled_is_refused(tmp_path: Path) -> None:
     with pytest.raises(StructureError, match="periodic"):
         sample_geometries(bulk("Si"), tmp_path / "x.extxyz")
+    with pytest.raises(OptionError, match="gfn3"):
+        sample_geometries(molecule("H2O"), tmp_path / "x.extxyz", method="gfn3")
+    cation = molecule("H2O")
+    cation.info.update(charge=1, spin=1)
+    with pytest.raises(StructureError, match=r"charge \+1"):
+        sample_geometries(cation, tmp_path / "x.extxyz")
     with pytest.raises(OptionError, match="extxyz"):
         sample_geometries(molecule("H2O"), tmp_path / "x.lmdb")
     call = ["hamiltonian", "sample", "O", "--to", str(tmp_path / "w.extxyz"), "--frames", "2", "--quiet"]

@@ -20,7 +20,7 @@ from atomml.graph.batching import collate
 from atomml.potentials.sphnet import SPHNet, products
 from atomml.potentials.sphnet import gated_product as gated
 from atomml.potentials.sphnet.degrees import couplings, n_components, paths_of
-from atomml.potentials.sphnet.gates import PairGate, PathGate
+from atomml.potentials.sphnet.gates import ADAPTIVE, FIXED, RANDOM, PairGate, PathGate, Schedule
 from atomml.registry import seeded_generator
 
 SVP = {1: [0, 0, 1], 6: [0, 0, 0, 1, 1, 2], 8: [0, 0, 0, 1, 1, 2]}
@@ -91,6 +91,7 @@ def test_order_and_company_do_not_matter(changes: dict[str, Any]) -> None:
     company = answer(model, molecule("H2O"), atoms, molecule("CH4"), Atoms("O"))
     assert np.abs(company[1] - matrix).max() < 1e-11 * scale
     assert company[3].shape == (14, 14)
+    assert np.abs(answer(model, Atoms("O"))[0] - company[3]).max() < 1e-11 * scale  # a batch without pairs
 
 
 def test_kernels_are_the_plain_products_with_their_gradients(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -144,6 +145,44 @@ def test_paths_are_drawn_then_chosen_then_kept() -> None:
     cheap = PathGate(costs, 0.7, 1.0)
     cheap.begin_step(1, np.random.default_rng(0))
     assert cheap.indices() == (0, 1, 2)
+
+
+@pytest.mark.parametrize("n_steps", [3, 20, 24, 30, 1000])
+@pytest.mark.parametrize("until", [(0.02, 0.04), (0.0, 0.0), (0.3, 0.3)])
+def test_paths_that_stay_were_chosen_by_their_scores(n_steps: int, until: tuple[float, float]) -> None:
+    """However short a training is, its last choice at random is followed by one by scores."""
+    phases = [Schedule(*until).phase(step, n_steps) for step in range(n_steps)]
+    assert phases == sorted(phases)
+    assert phases.count(RANDOM) == sum(step < until[0] * n_steps for step in range(n_steps))
+    assert phases.count(ADAPTIVE) >= 1
+    assert phases[-1] == FIXED
+
+
+def test_molecules_far_apart_are_as_alone() -> None:
+    """Beyond the long cutoff nothing is told and nothing learned of a pair; up to it, both fade smoothly."""
+    model = small(long_cutoff=6.0)
+    one, two = molecule("CH3OH"), molecule("H2O")
+    alone = [answer(model, atoms)[0] for atoms in (one, two)]
+    two.positions += [30.0, 3.0, 0.0]
+    (matrix,) = answer(model, one + two)
+    n = len(alone[0])
+    np.testing.assert_allclose(matrix[:n, :n], alone[0], atol=1e-12)
+    np.testing.assert_allclose(matrix[n:, n:], alone[1], atol=1e-12)
+    assert not matrix[:n, n:].any()
+    pair = [Atoms("OO", [[0, 0, 0], [0, 0, z]]) for z in (5.9999, 6.0001)]
+    within, beyond = answer(model, *pair)
+    np.testing.assert_allclose(within, beyond, atol=1e-9)
+
+
+def test_shapes_of_before_fading_answer_as_they_did() -> None:
+    """A checkpoint that says nothing of it was trained without."""
+    model = small(fading=False)
+    old = {key: value for key, value in model.hyperparameters().items() if key != "fading"}
+    again = SPHNet.from_hyperparameters(old, model.info).double().eval()
+    again.load_state_dict(model.state_dict())
+    ours, theirs = (answer(one, molecule("CH3OH"))[0] for one in (model, again))
+    assert np.array_equal(ours, theirs)
+    assert np.abs(answer(small(), molecule("CH3OH"))[0] - ours).max() > 1e-6
 
 
 def test_the_choice_is_saved_and_only_training_moves_it(tmp_path: Path) -> None:

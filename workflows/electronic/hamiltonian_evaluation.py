@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,6 +17,7 @@ from atomml.workflows.run_record import finish_run, open_with_options
 if TYPE_CHECKING:
     from atomml.data.dataset import Dataset
     from atomml.data.entry import Entry
+    from atomml.electronic.orbitals import Shells
     from atomml.electronic.predictor import Predictor
 
 __all__ = ["HamiltonianEvaluateOptions", "HamiltonianEvaluateResult", "evaluate_hamiltonian"]
@@ -37,7 +38,9 @@ _UNITS = {
 class HamiltonianEvaluateOptions:
     """Options of ``hamiltonian evaluate``."""
 
-    energy: bool = option(True, "the energy of the predicted density, too: one Fock build for each molecule")
+    energy: bool = option(
+        True, "energies of the densities, too: a Fock build for each source and one for the reference"
+    )
     train: tuple[str, ...] = option(
         (), "stores that it was trained on: errors of the nearest geometry there, turned onto each molecule"
     )
@@ -106,7 +109,10 @@ def evaluate_hamiltonian(
     check_same_level(predictor, level)
     for entry in dataset:
         predictor.check(entry.atoms, entry.where)
-    train = open_dataset(settings.train, unlabelled=True) if settings.train else None
+    train = None
+    if settings.train:
+        train = NearestGeometry(open_dataset(settings.train, unlabelled=True), predictor.model.shells_of)
+        check_same_level(predictor, check_level({entry.method for entry in train.dataset}))
     info = predictor.model.info
     paths = [str(data)] if isinstance(data, str | Path) else [str(path) for path in data]
     with open_with_options(
@@ -117,6 +123,11 @@ def evaluate_hamiltonian(
         structures=paths,
         model=str(model) if isinstance(model, str | Path) else info.name,
     ) as run:
+        if level != predictor.model.level.method:
+            run.warn(
+                f"The labels are of {level}, and {info.name} learned {predictor.model.level.method}: what "
+                "differs between the two is counted among its errors."
+            )
         found = []
         for number, entry in enumerate(dataset):
             found.append(_errors_of(entry, predictor, train, settings.energy))
@@ -147,7 +158,7 @@ def check_same_level(predictor: Predictor, level: str) -> None:
 
 
 def _errors_of(
-    entry: Entry, predictor: Predictor, train: Dataset | None, energy: bool
+    entry: Entry, predictor: Predictor, train: NearestGeometry | None, energy: bool
 ) -> dict[str, dict[str, float]]:
     """Errors of each source for one molecule."""
     import numpy as np
@@ -155,46 +166,61 @@ def _errors_of(
     from atomml.electronic.matrices import all_pairs
     from atomml.electronic.matrix_errors import matrix_errors
     from atomml.electronic.mean_field import quiet
+    from atomml.electronic.orbital_levels import dm_from
     from atomml.train.hamiltonian_objective import matrix_of, prior_of
 
     reference, prior = matrix_of(entry), prior_of(entry, predictor.model.level.prior)
     left = predictor.model.predict(all_pairs(entry.atoms, entry.where))[0].cpu().numpy()
     sources = {"prediction": prior + left, "prior": prior}
     if train is not None:
-        near = nearest_matrix(entry, train, predictor)
+        near = train.matrix(entry)
         if near is not None:
             sources["nearest"] = near
     with quiet():
         molecule = predictor.level.molecule(entry.atoms)
         field_ = predictor.level.mean_field(entry.atoms) if energy else None
+        true = None
+        if field_ is not None:
+            true = float(field_.energy_tot(dm=dm_from(reference, molecule)))
     has_prior = bool(np.abs(prior).max() > 0)
     found = {}
     for name, matrix in sources.items():
         if name == "prior" and not has_prior:
             continue
-        found[name] = matrix_errors(matrix, reference, molecule, field_ if name == "prediction" else None)
+        found[name] = matrix_errors(matrix, reference, molecule, field_, true)
         found[name]["n_entries"] = float(matrix.size)
     return found
 
 
-def nearest_matrix(entry: Entry, train: Dataset, predictor: Predictor) -> Any:
-    """The matrix of the nearest training geometry of the same molecule, turned onto it; None without one."""
-    import numpy as np
+class NearestGeometry:
+    """What one has without a model: the matrix of the nearest training geometry, turned onto a molecule.
 
-    from atomml.electronic.rotation import align, rotate_matrix
-    from atomml.train.hamiltonian_objective import matrix_of
+    Args:
+        dataset: Training molecules with their matrices.
+        shells_of: Shells of an element.
+    """
 
-    best: tuple[float, Any, Any] | None = None
-    for other in train:
-        if not np.array_equal(other.atoms.numbers, entry.atoms.numbers):
-            continue
-        rotation, distance = align(other.atoms.positions, entry.atoms.positions)
-        if best is None or distance < best[0]:
-            best = distance, rotation, other
-    if best is None:
-        return None
-    shells = [predictor.model.shells_of(int(z)) for z in entry.atoms.numbers]
-    return rotate_matrix(matrix_of(best[2]), shells, best[1])
+    def __init__(self, dataset: Dataset, shells_of: Callable[[int], Shells]) -> None:
+        self.dataset, self._shells_of = dataset, shells_of
+        self._places: dict[bytes, list[tuple[int, Any]]] = {}
+        for index, entry in enumerate(dataset):
+            same = self._places.setdefault(entry.atoms.numbers.tobytes(), [])
+            same.append((index, entry.atoms.positions))
+
+    def matrix(self, entry: Entry) -> Any:
+        """``(n, n)`` Hartree, of the same elements in the same order; None where no molecule has them."""
+        from atomml.electronic.rotation import align, rotate_matrix
+        from atomml.train.hamiltonian_objective import matrix_of
+
+        best: tuple[float, int, Any] | None = None
+        for index, positions in self._places.get(entry.atoms.numbers.tobytes(), ()):
+            rotation, distance = align(positions, entry.atoms.positions)
+            if best is None or distance < best[0]:
+                best = distance, index, rotation
+        if best is None:
+            return None
+        shells = [self._shells_of(int(z)) for z in entry.atoms.numbers]
+        return rotate_matrix(matrix_of(self.dataset[best[1]]), shells, best[2])
 
 
 def _summed(

@@ -90,6 +90,7 @@ def predict_hamiltonian(
         result = HamiltonianPredictResult(n_molecules=len(job.given), level=predictor.level.name)
         rows, atoms_rows = [], []
         for number, one in job.molecules():
+            _tell_doubt(run, one, predictor, settings)
             row, charges = _molecule(run, number, one, predictor, settings, result)
             rows.append(row)
             atoms_rows += charges
@@ -101,6 +102,15 @@ def predict_hamiltonian(
             result.dipole = rows[0]["dipole_D"]
         job.finish(result)
     return result
+
+
+def _tell_doubt(
+    run: RunFolder, one: GivenStructure, predictor: Predictor, options: HamiltonianPredictOptions
+) -> None:
+    """Warn of a molecule that the model was not trained on, unless a Fock build looks at its answer."""
+    doubt = predictor.doubt(one.atoms, one.label)
+    if doubt and not options.build:
+        run.warn(f"{doubt} Nothing vouches for its answer: let one Fock build look at it with --build.")
 
 
 def _molecule(
@@ -117,10 +127,11 @@ def _molecule(
 
     from atomml.checkpoint import save_state
     from atomml.electronic.orbital_levels import density_of
+    from atomml.electronic.scf_start import POOR
 
     field_ = predictor.level.mean_field(one.atoms)
     predicted = predictor(one.atoms, field_)
-    matrix, orbitals = _solved(predicted, field_, options)
+    matrix, orbitals, off = _solved(predicted, field_, options)
     properties = density_of(orbitals, field_.mol)
     result.matrices.append(matrix)
     result.orbitals.append(orbitals)
@@ -130,11 +141,18 @@ def _molecule(
         "n_atoms": len(one.atoms),
         "n_orbitals": len(matrix),
         "homo_eV": orbitals.homo * Hartree,
-        "lumo_eV": orbitals.lumo * Hartree,
-        "gap_eV": orbitals.gap * Hartree,
+        "lumo_eV": orbitals.lumo * Hartree if orbitals.has_empty else None,
+        "gap_eV": orbitals.gap * Hartree if orbitals.has_empty else None,
         "dipole_D": float(np.linalg.norm(properties["dipole"])),
         "seconds": predicted.seconds,
     }
+    if off is not None:
+        row["commutator_Eh"] = off
+        if not off < POOR:
+            run.warn(
+                f"{one.label}: the predicted density does not fit its own Fock matrix (commutator {off:.2g} "
+                f"Eh, a good one's is below {POOR:g}): its levels mean little; use hamiltonian scf."
+            )
     charges = [
         {
             "molecule": one.label,
@@ -158,19 +176,21 @@ def _molecule(
 
 def _solved(
     predicted: PredictedMatrix, field_: Any, options: HamiltonianPredictOptions
-) -> tuple[Any, Orbitals]:
-    """The matrix and its orbitals; of the Fock matrix on its density, if that is asked for."""
+) -> tuple[Any, Orbitals, float | None]:
+    """The matrix and its orbitals; if asked for, of the Fock matrix on its density, and their commutator."""
     import numpy as np
 
     from atomml.electronic.orbital_levels import solve_orbitals
+    from atomml.electronic.scf_start import commutator
 
     matrix = predicted.matrix
     orbitals = solve_orbitals(matrix, None, molecule=field_.mol)
-    if options.build:
-        fock = np.asarray(field_.get_fock(dm=orbitals.density), dtype=np.float64)
-        matrix = 0.5 * (fock + fock.T)
-        orbitals = solve_orbitals(matrix, None, molecule=field_.mol)
-    return matrix, orbitals
+    if not options.build:
+        return matrix, orbitals, None
+    fock = np.asarray(field_.get_fock(dm=orbitals.density), dtype=np.float64)
+    matrix = 0.5 * (fock + fock.T)
+    off = commutator(field_, orbitals.density, matrix)
+    return matrix, solve_orbitals(matrix, None, molecule=field_.mol), off
 
 
 def _write_levels(run: RunFolder, number: int, orbitals: Orbitals) -> None:
@@ -191,6 +211,9 @@ def write_cubes(
 
     index = {"homo": orbitals.n_occupied - 1, "lumo": orbitals.n_occupied}
     for name in wanted:
+        if name == "lumo" and not orbitals.has_empty:
+            run.warn(f"Molecule {number} has no empty orbital in its basis set, and so no cube of its LUMO.")
+            continue
         path = str(run.file(f"{name}-{number:04d}.cube"))
         if name == "density":
             cubegen.density(molecule, path, orbitals.density)

@@ -21,6 +21,8 @@ __all__ = ["HamiltonianSampleOptions", "HamiltonianSampleResult", "sample_geomet
 
 _WARM_UP_FS, _STEP_FS = 500.0, 0.5
 _MOVE = 0.005  # Å, of the differences of forces
+_TIGHT_BINDING = {"gfn2": "GFN2-xTB", "gfn1": "GFN1-xTB"}
+_LINEAR = 0.02  # Å from one axis, root mean square: relaxed geometries are loose to about 0.005
 
 
 @dataclass(frozen=True)
@@ -31,7 +33,10 @@ class HamiltonianSampleOptions:
     sampler: str = option("md", "Langevin dynamics, or harmonic normal modes", choices=("md", "modes"))
     temperature: float = option(300.0, "temperature", unit="K", above=0.0)
     every: float = option(20.0, "time between two frames of a dynamics", unit="fs", above=0.0)
-    method: str = option("gfn2", "tight binding that moves the atoms", choices=("gfn2", "gfn1"))
+    method: str = option(
+        "gfn2",
+        "what moves the atoms: gfn2, gfn1, or FUNCTIONAL/BASIS such as pbe/def2-svp",
+    )
     seed: int = option(0, "seed of velocities, noise and modes", minimum=0)
 
 
@@ -73,6 +78,7 @@ def sample_geometries(
     import numpy as np
     from ase.io import write
 
+    from atomml.electronic.charge_spin import charge_and_spin, check_closed_shell
     from atomml.electronic.rotation import align
     from atomml.workflows.inputs import all_structures
 
@@ -84,9 +90,11 @@ def sample_geometries(
     if target.exists() and not overwrite:
         raise OptionError(f"{target} exists: give another --to, or --overwrite to replace it.")
     given = all_structures(structures)
+    _calculator(settings.method)
     for one in given:
         if one.atoms.pbc.any():
             raise StructureError(f"{one.label} is periodic, and matrices are of molecules: drop its cell.")
+        check_closed_shell(*charge_and_spin(one.atoms, one.label), one.label)
     result = HamiltonianSampleResult(output=str(target))
     with open_with_options(
         out,
@@ -115,11 +123,25 @@ def sample_geometries(
 
 
 def _calculator(method: str) -> Any:
+    """The ASE calculator of a method; an SCF starts from the last steps' densities.
+
+    Raises:
+        OptionError: No such method.
+        MissingExtraError: What it needs is not installed.
+    """
+    if method not in _TIGHT_BINDING:
+        from atomml.electronic.dft_calculator import AtomMLDFT
+
+        if "/" not in method:
+            raise OptionError(
+                f"There is no method {method!r:.80}: write {', '.join(_TIGHT_BINDING)} or FUNCTIONAL/BASIS."
+            )
+        return AtomMLDFT(method)
     try:
         from tblite.ase import TBLite
     except ImportError as error:
         raise MissingExtraError.for_extra("tblite", "gfn2") from error
-    return TBLite(method={"gfn2": "GFN2-xTB", "gfn1": "GFN1-xTB"}[method], verbosity=0)
+    return TBLite(method=_TIGHT_BINDING[method], verbosity=0)
 
 
 def _bare(atoms: Atoms, positions: Any) -> Atoms:
@@ -158,7 +180,7 @@ def _modes(atoms: Atoms, options: HamiltonianSampleOptions, random: np.random.Ge
     """Classical harmonic displacements from the relaxed geometry.
 
     Raises:
-        StructureError: The relaxed geometry is no minimum.
+        StructureError: It does not relax, or to no minimum.
     """
     import numpy as np
     from ase import units
@@ -166,7 +188,8 @@ def _modes(atoms: Atoms, options: HamiltonianSampleOptions, random: np.random.Ge
 
     still = _bare(atoms, atoms.positions)
     still.calc = _calculator(options.method)
-    BFGS(still, logfile=None).run(fmax=0.005, steps=500)
+    if not BFGS(still, logfile=None).run(fmax=0.005, steps=500):
+        raise StructureError("The geometry did not relax in 500 steps: begin from another one.")
     n = 3 * len(still)
     places, hessian = still.positions.copy(), np.zeros((n, n))
     for i in range(n):
@@ -178,9 +201,8 @@ def _modes(atoms: Atoms, options: HamiltonianSampleOptions, random: np.random.Ge
     masses = np.repeat(still.get_masses(), 3)
     scaled = 0.5 * (hessian + hessian.T) / np.sqrt(np.outer(masses, masses))
     squares, modes = np.linalg.eigh(scaled)
-    soft = 6 if len(still) > 2 else 5
     order = np.argsort(np.abs(squares))
-    kept = np.sort(order[soft:])
+    kept = np.sort(order[_n_rigid(places) :])
     if len(kept) and squares[kept].min() <= 0:
         raise StructureError("The relaxed geometry is a saddle point: begin from another one.")
     sizes = np.sqrt(options.temperature * units.kB / squares[kept])
@@ -189,3 +211,13 @@ def _modes(atoms: Atoms, options: HamiltonianSampleOptions, random: np.random.Ge
         along = modes[:, kept] @ (sizes * random.standard_normal(len(kept)))
         frames.append(_bare(atoms, places + (along / np.sqrt(masses)).reshape(-1, 3)))
     return frames
+
+
+def _n_rigid(positions: Any) -> int:
+    """Translations and rotations of a molecule: 3 of an atom, 5 of a linear one, else 6."""
+    import numpy as np
+
+    if len(positions) < 2:
+        return 3
+    spread = np.linalg.svd(positions - positions.mean(axis=0), compute_uv=False) / np.sqrt(len(positions))
+    return 5 if spread[1] < _LINEAR else 6

@@ -25,7 +25,10 @@ _SAME_STATE = 1e-6
 class HamiltonianScfOptions(ScfTolerance):
     """Options of ``hamiltonian scf``."""
 
-    compare: bool = option(True, "run PySCF from its own guess too, and compare")
+    max_cycle: int = option(100, "most cycles of an SCF", minimum=1)
+    compare: bool = option(
+        True, "run PySCF from its own guess too, and compare: without, another state goes unnoticed"
+    )
     check: bool = option(True, "drop a guess that one Fock build shows to be poor")
     device: str = option("auto", "device of the model")
 
@@ -40,10 +43,11 @@ class HamiltonianScfResult(Result):
         energy: Of the only molecule, Eh.
         mean_cycles, mean_default_cycles: PySCF's counts from the prediction and from its own guess.
         mean_builds, mean_default_builds: Fock matrices, those of prior and check included.
-        cycle_ratio, build_ratio, time_ratio: Of the sums; below 1 is a gain.
+        cycle_ratio, build_ratio, time_ratio: Of the sums over molecules that converged from both guesses;
+            below 1 is a gain.
         largest_difference: Between the energies of both, Eh.
         n_dropped: Guesses that were dropped for the default.
-        n_other_states: Molecules for which the two SCFs ended in different states.
+        n_other_states: Molecules for which the two SCFs ended in different states; None if nobody looked.
         rows: A row for each molecule.
     """
 
@@ -59,7 +63,7 @@ class HamiltonianScfResult(Result):
     time_ratio: float | None = quantity(default=None)
     largest_difference: float | None = quantity("Eh", default=None)
     n_dropped: int = 0
-    n_other_states: int = 0
+    n_other_states: int | None = None
     rows: list[dict[str, Any]] = field(default_factory=list)
 
 
@@ -91,6 +95,12 @@ def scf_hamiltonian(
         for _, one in job.molecules():
             result.rows.append(_row(one, predictor, settings))
         _sum_up(result, settings.compare)
+        lost = sum(settings.compare and row["difference_Eh"] is None for row in result.rows)
+        if lost:
+            run.warn(
+                f"From PySCF's own guess {lost} molecules did not converge in {settings.max_cycle} cycles: "
+                "ratios and comparisons leave them out (difference_Eh is empty in results.csv)."
+            )
         if result.n_other_states:
             run.warn(
                 f"{result.n_other_states} molecules ended in another state from the prediction than from "
@@ -117,7 +127,10 @@ def _row(one: Any, predictor: Any, settings: HamiltonianScfOptions) -> dict[str,
             field_, density, "prediction", check=settings.check, spent=spent, builds=predicted.fock_builds
         )
         if not ours.converged:
-            raise LabelError(f"{one.label}: the SCF did not converge: raise the number of cycles.")
+            raise LabelError(
+                f"{one.label}: the SCF did not converge in {settings.max_cycle} cycles, nor from PySCF's own "
+                "guess: raise --max-cycle."
+            )
         row: dict[str, Any] = {
             "molecule": one.label,
             "formula": str(one.atoms.get_chemical_formula()),
@@ -133,8 +146,8 @@ def _row(one: Any, predictor: Any, settings: HamiltonianScfOptions) -> dict[str,
                 "default_cycles": theirs.cycles,
                 "default_builds": theirs.fock_builds,
                 "default_seconds": theirs.seconds,
-                "difference_Eh": ours.energy - theirs.energy,
-                "other_state": abs(ours.energy - theirs.energy) > _SAME_STATE,
+                "difference_Eh": ours.energy - theirs.energy if theirs.converged else None,
+                "other_state": abs(ours.energy - theirs.energy) > _SAME_STATE if theirs.converged else None,
             }
     return row
 
@@ -145,8 +158,10 @@ def _sum_up(result: HamiltonianScfResult, compared: bool) -> None:
     result.mean_cycles, result.mean_builds = total["cycles"] / n, total["fock_builds"] / n
     result.n_dropped = sum(row["guess"] != "prediction" for row in rows)
     result.energy = rows[0]["energy_Eh"] if n == 1 else None
-    if not compared:
+    rows = [row for row in rows if compared and row["difference_Eh"] is not None]
+    if not rows:
         return
+    n, total = len(rows), {key: sum(row[key] for row in rows) for key in ("cycles", "fock_builds", "seconds")}
     other = {key: sum(row[f"default_{key}"] for row in rows) for key in ("cycles", "builds", "seconds")}
     result.mean_default_cycles, result.mean_default_builds = other["cycles"] / n, other["builds"] / n
     result.cycle_ratio = total["cycles"] / max(other["cycles"], 1)

@@ -31,6 +31,9 @@ __all__ = ["HamiltonianSession", "family_of"]
 _log = logging.getLogger(__name__)
 
 
+_NAMED = 1000
+"""Most formulas of training molecules that a checkpoint names."""
+
 PRESETS: dict[str, dict[str, Any]] = {
     "sphnet": {},
     "sphnet-small": {"channels": 32, "bottleneck": 16, "vectorial_layers": 2, "vectorial_radial": 8},
@@ -61,21 +64,25 @@ class HamiltonianSession(TrainingRun):
     ) -> None:
         from atomml.train.hamiltonian_objective import HamiltonianObjective
 
-        objective = HamiltonianObjective(1.0, options.alignment)
+        objective = HamiltonianObjective(1.0, options.alignment, options.orthogonal)
         kind = HamiltonianTrainOptions
         super().__init__("hamiltonian train", options, kind, paths, config, objective, **how)
         self.sets: dict[str, Dataset] = {}
         self.level = ""
+        self.formulas: set[str] = set()
 
     def open_data(self) -> None:
         """Read the files, and hold a part out if need be.
 
         Raises:
-            InputError: A file that cannot be read, an entry without a matrix, several levels of theory.
+            InputError: A file that cannot be read, an entry with a charge or without a matrix, several levels
+                of theory.
         """
         from atomml.data.dataset import open_dataset
+        from atomml.electronic.charge_spin import check_closed_shell
         from atomml.train.hamiltonian_objective import matrix_of, prior_of
         from atomml.train.holdout import hold_out
+        from atomml.workflows.inputs import net_charge
 
         whole = open_dataset(self.paths.train, unlabelled=True)
         self.sets["train"] = whole
@@ -89,11 +96,14 @@ class HamiltonianSession(TrainingRun):
         if self.paths.test:
             self.sets["test"] = open_dataset(self.paths.test, unlabelled=True)
         methods = set()
-        for dataset in self.sets.values():
+        for what, dataset in self.sets.items():
             for entry in dataset:
+                check_closed_shell(*net_charge(entry.atoms), entry.where)
                 matrix_of(entry)
                 prior_of(entry, self.options.prior)
                 methods.add(entry.method)
+                if what == "train":
+                    self.formulas.add(str(entry.atoms.get_chemical_formula()))
         self.level = check_level(methods)
 
     def make_model(self, family: str, shape: Mapping[str, Any]) -> None:
@@ -105,13 +115,13 @@ class HamiltonianSession(TrainingRun):
         import torch
 
         from atomml.electronic.orbital_levels import shells_of_basis
+        from atomml.electronic.orbitals import highest_degree
         from atomml.registry import family_class, seeded_generator
 
         name = self.level.partition(" ")[0]
         elements = self._elements()
         shells = {z: shells_of_basis(name.partition("/")[2], z) for z in elements}
-        highest = 2 * max(degree for degrees in shells.values() for degree in degrees)
-        settings = {"max_degree": highest, **shape, "shells": shells, "level": name}
+        settings = {"max_degree": highest_degree(shells.values()), **shape, "shells": shells, "level": name}
         settings |= {"method": self.level, "prior": self.options.prior}
         kind: Any = family_class(family, "The configuration")
         with seeded_generator(self.options.seed):
@@ -145,8 +155,8 @@ class HamiltonianSession(TrainingRun):
     def _samples(self, what: str) -> HamiltonianSamples:
         from atomml.train.hamiltonian_objective import HamiltonianSamples
 
-        aligned = self.options.alignment > 0
-        return HamiltonianSamples(self.sets[what], self.model, aligned=aligned)
+        bases = {"aligned": self.options.alignment > 0, "orthogonal": self.options.orthogonal > 0}
+        return HamiltonianSamples(self.sets[what], self.model, **bases)
 
     def train_samples(self) -> Data:
         """The data as the trainer takes them."""
@@ -158,7 +168,8 @@ class HamiltonianSession(TrainingRun):
     def header(self) -> dict[str, Any]:
         """What the checkpoints say of their making."""
         digests = {what: dataset.digest for what, dataset in self.sets.items() if what != "test"}
-        return {"method": "fresh", "level": self.level, "data": digests, "options": resolved(self.options)}
+        told = {"method": "fresh", "level": self.level, "data": digests, "options": resolved(self.options)}
+        return told | ({"molecules": sorted(self.formulas)} if len(self.formulas) <= _NAMED else {})
 
     def training_data(self) -> str:
         """One line for the model's card."""

@@ -35,6 +35,9 @@ class HamiltonianTrainOptions(LoopOptions):
     alignment: float = option(
         0.0, "weight of errors between the reference's own orbitals (wavefunction alignment)", minimum=0.0
     )
+    orthogonal: float = option(
+        0.0, "weight of errors in the basis that Löwdin's transformation makes orthonormal", minimum=0.0
+    )
 
 
 @dataclass(kw_only=True)

@@ -60,7 +60,7 @@ def molecule_run(
         command: Name of the command.
         structures: As :func:`~atomml.workflows.inputs.all_structures` takes them.
         model: A checkpoint, or a model.
-        options: Those of the command; ``device``, and ``conv_tol`` if there is one, are read.
+        options: Those of the command; ``device`` is read, and ``conv_tol`` and ``max_cycle`` if there are.
         out: The run folder; None leaves nothing behind.
         overwrite: Replace what an earlier run left in the folder.
 
@@ -72,9 +72,9 @@ def molecule_run(
 
     started = time.perf_counter()
     predictor = load_predictor(model, device=options.device)
-    tolerance = getattr(options, "conv_tol", predictor.settings.conv_tol)
-    if tolerance != predictor.settings.conv_tol:
-        predictor = Predictor(predictor.model, replace(predictor.settings, conv_tol=tolerance))
+    own = {name: getattr(options, name) for name in ("conv_tol", "max_cycle") if hasattr(options, name)}
+    chosen = replace(predictor.settings, **own)
+    predictor = Predictor(predictor.model, chosen, predictor.molecules)
     given = all_structures(structures)
     for one in given:
         predictor.check(one.atoms, one.label)
