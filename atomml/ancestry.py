@@ -2,35 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from pathlib import Path
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from atomml.base_model import ModelInfo
 
-__all__ = ["ancestors", "card_lines", "training_record"]
+__all__ = ["ancestors", "card_lines", "lessons"]
 
-_KEPT = ("method", "data", "seed", "heads", "low_rank")
-
-
-def training_record(name_or_path: str | Path) -> dict[str, Any] | None:
-    """What the checkpoint of a model says of its training; None where it says nothing, or there is no file.
-
-    Raises:
-        CheckpointError: A damaged file.
-    """
-    from atomml.checkpoint import read_header
-    from atomml.registry import find_entry
-
-    name = str(name_or_path)
-    for candidate in (name, name.rpartition("@")[0]):
-        entry = find_entry(candidate) if candidate else None
-        path = Path(entry.target) if entry is not None and entry.source == "user" else Path(candidate)
-        if candidate and path.is_file() and path.suffix == ".safetensors":
-            found = read_header(path).get("extra", {}).get("training")
-            return found if isinstance(found, dict) else None
-    return None
+_KEPT = ("method", "data", "files", "seed", "heads", "low_rank")
 
 
 def ancestors(parent: ModelInfo, record: Mapping[str, Any] | None) -> list[dict[str, Any]]:
@@ -38,7 +18,7 @@ def ancestors(parent: ModelInfo, record: Mapping[str, Any] | None) -> list[dict[
 
     Args:
         parent: What it was fine-tuned from.
-        record: The :func:`training_record` of the parent.
+        record: What the parent's file says of its training.
     """
     known = dict(record or {})
     own: dict[str, Any] = {"name": parent.name, "sha256": parent.sha256}
@@ -66,3 +46,27 @@ def card_lines(record: Mapping[str, Any]) -> list[tuple[str, str]]:
             text += f" ({generation['method']}, seed {generation.get('seed', '?')}; data: {data})"
         lines.append(("descends from", text))
     return lines
+
+
+def lessons(record: Mapping[str, Any], name: str) -> dict[str, tuple[str, str]]:
+    """What a model and its ancestors were given: role and name of the one that was, by digest of the data.
+
+    Args:
+        record: What its file says of its training.
+        name: Of the model.
+    """
+    found: dict[str, tuple[str, str]] = {}
+    for generation in ({**record, "name": name}, *reversed(record.get("ancestors") or [])):
+        for role, digest in _digests(generation):
+            known = found.setdefault(digest, (role, str(generation.get("name"))))
+            if known[0] == "valid" and role != "valid":  # to learn from it says more than to be chosen by it
+                found[digest] = (role, known[1])
+    return found
+
+
+def _digests(generation: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """Role and digest of the data of one training, whole and file by file."""
+    for role, digest in generation.get("data", {}).items():
+        yield role, str(digest)
+    for role, digests in generation.get("files", {}).items():
+        yield from ((role, str(digest)) for digest in digests)

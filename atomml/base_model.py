@@ -59,6 +59,8 @@ class Model(nn.Module, abc.ABC):
     info: ModelInfo
     kept_double: ClassVar[tuple[str, ...]] = ()
     """Buffers, such as energies of elements, that stay float64 whatever the weights become."""
+    training_record: Mapping[str, Any] | None = None
+    """How it was trained, and from what, as its file says it; None where no file says so."""
 
     def __init__(self, info: ModelInfo) -> None:
         super().__init__()

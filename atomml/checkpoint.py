@@ -193,10 +193,12 @@ def load_any_model(path: str | Path, dtype: str = "float32", device: str = "auto
         with undisturbed_generator():
             model = model_class.from_hyperparameters(checkpoint.header["hyperparameters"], info)
         model.load_state_dict(checkpoint.tensors, assign=True)  # a copy would round float64 weights
-    except (TypeError, KeyError, ValueError, RuntimeError) as error:
+        record = checkpoint.header.get("extra", {}).get("training")
+    except (TypeError, KeyError, ValueError, RuntimeError, AttributeError) as error:
         raise CheckpointError(
             f"{path} does not hold a complete {family} model ({_first_line(error)}): make it again."
         ) from error
+    model.training_record = record if isinstance(record, dict) else None
     return prepare(model, dtype, device)
 
 

@@ -89,6 +89,7 @@ class Dispersed(Potential):
         )
         super().__init__(info)
         self.model, self.correction = model, correction
+        self.training_record = model.training_record
         _parameters(correction)
 
     def energies(self, graph: AtomGraph) -> Energies:

@@ -231,8 +231,6 @@ def model_card(name_or_path: str | Path) -> dict[str, Any]:
     """
     from ase.data import chemical_symbols
 
-    from atomml.ancestry import training_record
-
     entry = find_entry(str(name_or_path))
     model = _of_any_kind(str(name_or_path))
     card = asdict(model.info)
@@ -242,7 +240,7 @@ def model_card(name_or_path: str | Path) -> dict[str, Any]:
     card["aliases"] = list(entry.aliases) if entry else []
     card["n_weights"] = sum(p.numel() for p in model.parameters())
     card["heads"] = list(getattr(model, "heads", ()))
-    card["training"] = training_record(name_or_path)
+    card["training"] = model.training_record
     return card
 
 

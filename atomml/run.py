@@ -154,6 +154,25 @@ class RunFolder:
         """Path of a file in the folder."""
         return self.path / name
 
+    def check_inputs(self, what: str = "The data has", /, **facts: Any) -> None:
+        """Write down what the run is given, and refuse to go on with anything else.
+
+        Args:
+            what: How the sentence begins that refuses.
+            facts: Digests and numbers, fit for JSON.
+
+        Raises:
+            FileFormatError: The run began with other ones.
+        """
+        now = plain(facts)
+        before = next((event for event in read_events(self.path) if event["event"] == "data"), None)
+        if before is None:
+            self.event("data", **now)
+        elif {key: before.get(key) for key in now} != now:
+            raise FileFormatError(
+                f"{what} changed since the run in {self.path} began: start anew with --overwrite."
+            )
+
     def finished_summary(self) -> dict[str, Any] | None:
         """What ``summary.json`` says, if the run before this one got that far."""
         file = self.path / SUMMARY

@@ -64,7 +64,7 @@ def plan_report(plan: Plan) -> dict[str, Any]:
         if largest is None or len(given.atoms) > len(largest.atoms):
             largest = given
     assert largest is not None
-    _check(plan.name, largest, options)
+    _check(plan, largest, options)
     return _report(plan, model, largest, n_structures, n_atoms) | {"warnings": warnings}
 
 
@@ -107,8 +107,15 @@ def type_of(plan: Plan) -> Any:
     return getattr(import_module(plan.workflow.module), plan.workflow.options)
 
 
-def _check(name: str, given: GivenStructure, options: Any) -> None:
-    if name == "relax":
+def _check(plan: Plan, given: GivenStructure, options: Any) -> None:
+    name = plan.name
+    if name == "learn":
+        from atomml.workflows.active.learning import check
+        from atomml.workflows.active.learning_start import look_at
+
+        check(options, [given.atoms])
+        look_at(options, [(given.label, given.atoms)], plan.values["model"], plan.values["dtype"])
+    elif name == "relax":
         from atomml.workflows.relaxing.relaxation import check_relaxable
 
         check_relaxable(given, options)

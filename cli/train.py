@@ -156,7 +156,17 @@ def _show(result: Any) -> None:
     print_results(result.results(), result.units())
     for line in _shifts(result.reference_shifts):
         say(line)
+    if result.test:
+        say("on the test set: " + ", ".join(_error(key, value) for key, value in result.test.items()))
     say(f"written to {result.folder}/ (report.html)")
+
+
+def _error(key: str, value: float) -> str:
+    """``test_energy_mae_meV_per_atom`` and its value in words."""
+    from atomml.report.quantities import UNITS
+
+    name, _, unit = key.removeprefix("test_").partition("_mae_")
+    return f"{name} {value:.4g} {UNITS.get(unit, unit)}"
 
 
 def _shifts(found: Mapping[str, Any]) -> Iterator[str]:

@@ -63,9 +63,17 @@ class Dataset(Sequence[Entry], ABC):
         """``path`` and ``sha256`` of each file behind the set."""
 
     @property
-    @abstractmethod
     def digest(self) -> str:
-        """SHA-256 over the entries in their order: the same content, the same digest."""
+        """SHA-256 over the entries in their order: the same content, the same digest, in a store too."""
+        return content_digest(encode_entry(entry)[:DIGEST_SIZE] for entry in self)
+
+    @property
+    def origins(self) -> list[tuple[str, str]]:
+        """Path and digest of each file or store that entries were taken from, whole as it is.
+
+        Parts of a set have the origins of the set. A set without files has one, with its own digest.
+        """
+        return [("", self.digest)]
 
     @property
     def label_counts(self) -> dict[str, int]:
@@ -133,12 +141,30 @@ class ListDataset(Dataset):
         return list(self._sources)
 
     @property
-    def digest(self) -> str:
-        """SHA-256 over the entries in their order; equal to that of a store of the same entries."""
-        return content_digest(encode_entry(entry)[:DIGEST_SIZE] for entry in self._entries)
+    def origins(self) -> list[tuple[str, str]]:
+        """Path and digest of each file."""
+        known = [(str(source.get("path")), str(source.get("sha256"))) for source in self._sources]
+        return known or super().origins
 
 
-class Subset(Dataset):
+class _View(Dataset):
+    """Another set, seen in another way; it comes from the same files."""
+
+    def __init__(self, parent: Dataset) -> None:
+        self.parent = parent
+
+    @property
+    def sources(self) -> list[dict[str, Any]]:
+        """Files behind the whole set."""
+        return self.parent.sources
+
+    @property
+    def origins(self) -> list[tuple[str, str]]:
+        """Those of the whole set."""
+        return self.parent.origins
+
+
+class Subset(_View):
     """Some entries of another set, in an order of their own.
 
     Args:
@@ -150,7 +176,7 @@ class Subset(Dataset):
     """
 
     def __init__(self, parent: Dataset, indices: Iterable[int]) -> None:
-        self.parent = parent
+        super().__init__(parent)
         self.indices = np.fromiter(indices, dtype=np.int64)
         n = len(parent)
         if len(self.indices) and not (-n <= self.indices.min() and self.indices.max() < n):
@@ -167,16 +193,6 @@ class Subset(Dataset):
     def n_atoms(self) -> NDArray[np.int64]:
         """``(n_entries,)`` atoms of each entry."""
         return self.parent.n_atoms[self.indices]
-
-    @property
-    def sources(self) -> list[dict[str, Any]]:
-        """Files behind the whole set."""
-        return self.parent.sources
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over the entries in their order."""
-        return content_digest(encode_entry(entry)[:DIGEST_SIZE] for entry in self)
 
 
 class ConcatDataset(Dataset):
@@ -205,6 +221,11 @@ class ConcatDataset(Dataset):
         return [source for part in self.parts for source in part.sources]
 
     @property
+    def origins(self) -> list[tuple[str, str]]:
+        """Those of all of the sets."""
+        return [origin for part in self.parts for origin in part.origins]
+
+    @property
     def digest(self) -> str:
         """SHA-256 over the digests of the parts; that of the only part if there is one."""
         if len(self.parts) == 1:
@@ -218,11 +239,8 @@ class ConcatDataset(Dataset):
         return {name: sum(part[name] for part in counts) for name in LABELS}
 
 
-class _Changed(Dataset):
+class _Changed(_View):
     """Another set, each of whose entries is changed as it is read."""
-
-    def __init__(self, parent: Dataset) -> None:
-        self.parent = parent
 
     def __len__(self) -> int:
         return len(self.parent)
@@ -231,11 +249,6 @@ class _Changed(Dataset):
     def n_atoms(self) -> NDArray[np.int64]:
         """``(n_entries,)`` atoms of each entry."""
         return self.parent.n_atoms
-
-    @property
-    def sources(self) -> list[dict[str, Any]]:
-        """Files behind the set."""
-        return self.parent.sources
 
 
 class HeadDataset(_Changed):
@@ -279,11 +292,6 @@ class LabelsLeftOut(_Changed):
     def _entry(self, index: int) -> Entry:
         entry = self.parent[index]
         return replace(entry, labels=replace(entry.labels, **dict.fromkeys(self.names)))
-
-    @property
-    def digest(self) -> str:
-        """SHA-256 over the entries in their order."""
-        return content_digest(encode_entry(entry)[:DIGEST_SIZE] for entry in self)
 
 
 def link_digest(link: bytes, digest: bytes) -> bytes:

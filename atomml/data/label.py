@@ -125,6 +125,8 @@ def engine_of(method: str, settings: LabelSettings | None = None) -> Engine:
     if found is not None:
         if settings.density:
             raise OptionError(f"{name!r:.80} has no density matrix: take PySCF's, such as ccsd/cc-pvdz.")
+        if settings.hamiltonian:
+            raise OptionError(f"{name!r:.80} keeps no Kohn-Sham matrix: take PySCF's, such as pbe/def2-svp.")
         return found
     functional, slash, basis = name.lower().partition("/")
     if slash and functional and basis and "/" not in basis:

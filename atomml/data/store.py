@@ -215,6 +215,11 @@ class StoreDataset(Dataset):
         return list(self.header["sources"])
 
     @property
+    def origins(self) -> list[tuple[str, str]]:
+        """The store itself: what it was made from may stand in others too."""
+        return [(str(self.path), self.digest)]
+
+    @property
     def digest(self) -> str:
         """SHA-256 over the entries in their order, from the header."""
         return str(self.header["digest"])

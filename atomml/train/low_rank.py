@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from atomml.base_model import Model
 from atomml.errors import OptionError
 
-__all__ = ["LowRank", "OwnWeights", "Weights"]
+__all__ = ["LowRank", "OwnWeights", "Weights", "adaptable"]
 
 
 class Weights(nn.Module):
@@ -100,9 +100,7 @@ class LowRank(Weights):
     def __init__(self, model: Model, rank: int, alpha: float, seed: int) -> None:
         super().__init__(model)
         known = dict(model.named_parameters())
-        names = [name for name in model.linear_maps() if known[name].numel()]
-        if not names:
-            raise OptionError(f"{model.info.name} has no linear maps: take another --method than lora.")
+        names = adaptable(model)
         self._names = sorted(names, key=list(known).index)
         self._base = {name: known[name].detach().clone() for name in self._names}
         self._scales: dict[str, float] = {}
@@ -151,6 +149,19 @@ class LowRank(Weights):
     def _pair(self, name: str) -> tuple[nn.Parameter, nn.Parameter]:
         number = self._names.index(name)
         return self.get_parameter(f"down_{number}"), self.get_parameter(f"up_{number}")
+
+
+def adaptable(model: Model) -> list[str]:
+    """Names of the linear maps that low-rank changes can be made of.
+
+    Raises:
+        OptionError: There are none.
+    """
+    known = dict(model.named_parameters())
+    names = [name for name in model.linear_maps() if known[name].numel()]
+    if not names:
+        raise OptionError(f"{model.info.name} has no linear maps: take another --method than lora.")
+    return names
 
 
 def _factors(matrix: Tensor, rank: int, generator: torch.Generator) -> tuple[nn.Parameter, nn.Parameter]:

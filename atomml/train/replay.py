@@ -20,9 +20,9 @@ from atomml.data.entry import Entry, Labels
 from atomml.errors import OptionError
 from atomml.graph import AtomGraph, GraphBuilder
 from atomml.graph.batching import collate
-from atomml.model import Potential, Prediction
+from atomml.model import ModelInfo, Potential, Prediction
 
-__all__ = ["generate", "label_by_model", "prototypes"]
+__all__ = ["check_generable", "generate", "label_by_model", "prototypes"]
 
 _BINARIES = {"rocksalt": 2.0, "cesiumchloride": 2 / np.sqrt(3.0), "zincblende": 4 / np.sqrt(3.0)}
 _ELEMENTAL = {"fcc": np.sqrt(2.0), "bcc": 2 / np.sqrt(3.0), "diamond": 4 / np.sqrt(3.0)}
@@ -54,13 +54,9 @@ def generate(model: Potential, n: int, seed: int, own: Collection[int]) -> ListD
     Raises:
         OptionError: The model's elements leave nothing to generate.
     """
+    check_generable(model.info, own)
     random = np.random.default_rng([seed, 3])
     crystals = prototypes(model.info.elements, n + n // 4 + 4, random, own)
-    if not crystals:
-        raise OptionError(
-            f"Nothing can be replayed: {model.info.name} knows no elements beside those of the data; name "
-            "structures with --replay, or take --method full or frozen."
-        )
     relaxed = _at_best_volume(model, crystals)
     entries = [Entry(_disturbed(one, random), source="replay", frame=k) for k, one in enumerate(relaxed)]
     labelled = label_by_model(model, ListDataset(entries))
@@ -73,11 +69,29 @@ def generate(model: Potential, n: int, seed: int, own: Collection[int]) -> ListD
     return ListDataset(kept)
 
 
+def check_generable(info: ModelInfo, own: Collection[int]) -> None:
+    """Refuse to generate crystals where the model knows the user's elements only.
+
+    Raises:
+        OptionError: Says what to do instead.
+    """
+    if set(_usable(info.elements)) <= set(own):
+        raise OptionError(
+            f"Nothing can be replayed: {info.name} knows no elements beside those of the data; name "
+            "structures with --replay, or take --method full or frozen."
+        )
+
+
+def _usable(elements: Sequence[int]) -> list[int]:
+    """Those that crystals can be made of."""
+    return [z for z in elements if 0 < z < len(covalent_radii) and covalent_radii[z] > 0.25]
+
+
 def prototypes(
     elements: Sequence[int], n: int, random: np.random.Generator, own: Collection[int] = ()
 ) -> list[Atoms]:
     """Crystals of one or two elements at the distances that covalent radii suggest; none of ``own`` alone."""
-    usable = [z for z in elements if 0 < z < len(covalent_radii) and covalent_radii[z] > 0.25]
+    usable = _usable(elements)
     if not usable or set(usable) <= set(own):
         return []
     found: list[Atoms] = []

@@ -14,7 +14,7 @@ import torch
 
 from atomml.base_model import Model
 from atomml.checkpoint import save_model
-from atomml.errors import CheckpointError
+from atomml.errors import CheckpointError, FileFormatError
 from atomml.interruption import deferred_signals
 from atomml.md.recorder import GrowingFile
 from atomml.train.averaging import MovingAverage
@@ -35,6 +35,13 @@ __all__ = ["BEST", "LAST", "LOG", "Data", "Hooks", "Replay", "Trainer"]
 _log = logging.getLogger(__name__)
 
 BEST, LAST, LOG = "model.safetensors", "last.safetensors", "log.csv"
+INPUTS = {
+    "data_train": "The training data have",
+    "data_valid": "The validation data have",
+    "files_replay": "The replayed files have",
+    "model_sha256": "The model that it starts from has",
+}
+"""What a resumed training must find as it was, by its name in the identity; a sentence begins with it."""
 _TIMED_STEPS = 4
 _LINES_BEFORE_FIRST_STEP = 2  # of the log: names, and the errors at the start
 _MARGIN = 0.04  # of the time limit, for steps that are slower than those that were timed
@@ -104,7 +111,8 @@ class Trainer:
         processes: Who computes; only the first of them writes.
         weights: What learns, if not the model's own parameters that require a gradient.
         header: What the checkpoints say of the training; nothing that differs from run to run.
-        identity: What must be the same for a resumed run to give the same bits.
+        identity: What must be the same for a resumed run to give the same bits; what :data:`INPUTS` names
+            must be the same for it to go on at all.
         hooks: Where the run reports to.
 
     Attributes:
@@ -150,6 +158,7 @@ class Trainer:
         Raises:
             RunFailedError: The loss is not finite, or one structure does not fit into memory.
             CheckpointError: The restart file is damaged or belongs to another run.
+            FileFormatError: Data or model have changed since the run began.
             KeyboardInterrupt: After Ctrl-C, with a restart file of the present step; SIGTERM likewise does
                 what it did before.
         """
@@ -195,12 +204,22 @@ class Trainer:
             for key, value in self.identity.items()
             if before.get(key) != value
         ]
+        self._check_inputs(before)
         if changes:
             self.hooks.warn(
                 f"The training goes on, but not with the bits it would have had: {', '.join(changes)}."
             )
         self.hooks.event("restart read", step=self.progress.step, epoch=self.progress.epoch)
         return True
+
+    def _check_inputs(self, before: Mapping[str, str]) -> None:
+        """Refuse to go on with other data, or from another model, than the run began with."""
+        for key, what in INPUTS.items():
+            if key in before and key in self.identity and before[key] != self.identity[key]:
+                raise FileFormatError(
+                    f"{what} changed since the training in {self.folder} began: put back what it was, or "
+                    f"start anew with --overwrite ({BEST} there can be fine-tuned on other data)."
+                )
 
     def _check_nothing_lost(self, path: Path) -> None:
         """A run that has made epochs has had a restart file; without it, going on would be starting anew."""

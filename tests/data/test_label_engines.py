@@ -316,6 +316,13 @@ def test_mp2_with_density_fitting_is_refused_because_it_has_no_forces() -> None:
         engine_of("mp2/sto-3g", LabelSettings(density_fit=True))
 
 
+@pytest.mark.parametrize("method", ["gfn2", "mmff94s", "chgnet-0.3.0", "mp2/sto-3g", "ccsd/sto-3g"])
+def test_matrices_are_not_left_out_in_silence(method: str) -> None:
+    """A method without a Kohn-Sham matrix is refused where one is to be kept."""
+    with pytest.raises(OptionError, match="Kohn-Sham matri"):
+        engine_of(method, LabelSettings(hamiltonian=True))
+
+
 def test_dispersion_that_is_not_installed_is_refused_and_never_left_out() -> None:
     from importlib.util import find_spec
 

@@ -249,6 +249,73 @@ def test_wrong_input_is_refused_before_anything_is_written(
     assert not (tmp_path / "run").exists()
 
 
+def test_no_label_is_spent_on_what_cannot_be_trained_or_tested(
+    copper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Labels are what costs: a model or a file that is wrong is found before the first of them."""
+    with seeded_generator(1):
+        shape = {"hidden": "4x0e", "max_degree": 1, "cutoff": 4.0, "heads": ["a", "b"], "head": None}
+        save_model(MACE.fresh("two", (29,), shape), tmp_path / "two.safetensors")
+    write(tmp_path / "Al.cif", bulk("Al", cubic=True))
+    write(tmp_path / "bare.extxyz", bulk("Cu"), format="extxyz")
+    model = str(copper / "tiny.safetensors")
+    for structure, more, says in (
+        (copper / "Cu.cif", ["--model", "nowhere.safetensors"], "nowhere.safetensors"),
+        (copper / "Cu.cif", ["--model", str(tmp_path / "two.safetensors")], "MODEL@HEAD"),
+        (tmp_path / "Al.cif", ["--model", model], "Al"),
+        (copper / "Cu.cif", ["--model", model, "--test", "gone.extxyz"], "gone.extxyz"),
+        (copper / "Cu.cif", ["--model", model, "--train", str(tmp_path / "bare.extxyz")], "bare.extxyz"),
+    ):
+        call = ["learn", str(structure), *more, "--label", EMT_NAME, "--out", str(tmp_path / "run")]
+        for plan in ([], ["--dry-run"]):
+            assert main([*call, *plan, "--quiet"]) == 2
+            assert says in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_it_goes_on_with_what_it_began_with_only_and_says_which_limit_ended_it(
+    copper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Rounds of two data sets, models or programs in one folder would be nobody's."""
+    kept = [tmp_path / name for name in ("Cu.cif", "tiny.safetensors")]
+    for file in kept:
+        file.write_bytes((copper / file.name).read_bytes())
+    known = []
+    for seed in range(3):
+        atoms = bulk("Cu", cubic=True)
+        atoms.rattle(0.1, seed=seed)
+        atoms.calc = EMT()
+        atoms.get_forces()
+        known.append(atoms)
+    more = [tmp_path / "known.extxyz", tmp_path / "test.extxyz"]
+    for file, frames in ((more[0], known), (more[1], known[:2])):
+        write(file, frames, format="extxyz")
+    options = told(max_rounds=1, label=script(tmp_path, GOOD), initial=2, train_steps=2, stable_time=0.01)
+    options |= {"train": more[0], "test": more[1]}
+    call = ["learn", str(kept[0]), "--model", str(kept[1]), *flags(options), "--out", str(tmp_path / "run")]
+    assert main([*call, "--quiet"]) == (0 if _stable(tmp_path / "run") else 3)
+    summary = json.loads((tmp_path / "run" / "summary.json").read_text())
+    assert len(summary["model"]["sha256"]) == 64
+    if not summary["results"]["stable"]:
+        assert "raise --max-rounds" in " ".join(summary["warnings"])
+    for file in (*kept, *more, tmp_path / "label.py"):
+        before = file.read_bytes()
+        if file == kept[0]:
+            write(file, bulk("Cu", cubic=True, a=3.7))
+        elif file == kept[1]:
+            save_model(MACE.fresh("other", (29,), {"hidden": "4x0e", "max_degree": 1, "cutoff": 4.0}), file)
+        else:
+            file.write_bytes(before + (b"#\n" if file.suffix == ".py" else before))
+        assert main([*call, "--quiet", "--resume"]) == 2
+        assert "changed since the run" in capsys.readouterr().err
+        file.write_bytes(before)
+    assert main([*call, "--quiet", "--resume"]) in (0, 3)
+
+
+def _stable(folder: Path) -> bool:
+    return bool(json.loads((folder / "summary.json").read_text())["results"]["stable"])
+
+
 def test_a_configuration_may_not_name_code(
     copper: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

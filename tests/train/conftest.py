@@ -105,3 +105,9 @@ def tiny_file(tiny: Callable[..., CHGNet], tmp_path_factory: pytest.TempPathFact
     path = tmp_path_factory.mktemp("model") / "tiny.safetensors"
     save_model(tiny(), path)
     return path
+
+
+@pytest.fixture(scope="session")
+def finetune_words(tiny_file: Path, crystals_file: Path) -> list[str]:
+    """The command that fine-tunes the small CHGNet on the crystals, for options to be added."""
+    return ["finetune", "--model", str(tiny_file), "--train", str(crystals_file)]

@@ -55,18 +55,10 @@ def test_train_from_a_configuration(
 
 
 def test_finetune_with_replay_and_every_file_of_the_folder(
-    tiny_file: Path, crystals_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finetune_words: list[str], crystals_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "run"
-    words = [
-        "finetune",
-        "--model",
-        str(tiny_file),
-        "--train",
-        str(crystals_file),
-        "--test",
-        str(crystals_file),
-    ]
+    words = [*finetune_words, "--test", str(crystals_file)]
     words += ["--replay", str(crystals_file), "--method", "replay", "--epochs", "1", "--out", str(out)]
     words += ["--device", "cpu", "--precision", "float64", "--tensorboard"]
     assert main([*words, "--quiet"]) == 0
@@ -94,14 +86,14 @@ def test_finetune_with_replay_and_every_file_of_the_folder(
 
 
 def test_dry_run_writes_nothing(
-    tiny_file: Path,
+    finetune_words: list[str],
     crystals_file: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = ["finetune", "--model", str(tiny_file), "--train", str(crystals_file), "--method", "frozen"]
+    words = [*finetune_words, "--method", "frozen"]
     assert main([*words, "--device", "cpu", "--precision", "float64", "--dry-run", "--json"]) == 0
     plan = json.loads(capsys.readouterr().out)
     assert 0 < plan["weights_that_learn"] < plan["weights"]
@@ -154,9 +146,9 @@ def test_wrong_input_is_one_sentence_and_exit_code_2(
 
 
 def test_what_was_added_to_reference_energies_is_printed(
-    tiny_file: Path, crystals_file: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    finetune_words: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["finetune", "--model", str(tiny_file), "--train", str(crystals_file), "--epochs", "1"]
+    words = [*finetune_words, "--epochs", "1"]
     assert main([*words, "--out", str(tmp_path / "run"), "--device", "cpu"]) == 0
     summary = json.loads((tmp_path / "run" / "summary.json").read_text())
     added = summary["results"]["reference_shifts"]
@@ -166,9 +158,9 @@ def test_what_was_added_to_reference_energies_is_printed(
 
 
 def test_a_dry_run_looks_for_isolated_atoms_and_for_heads(
-    tiny_file: Path, crystals_file: Path, capsys: pytest.CaptureFixture[str]
+    finetune_words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["finetune", "--model", str(tiny_file), "--train", str(crystals_file), "--dry-run"]
+    words = [*finetune_words, "--dry-run"]
     for more, says in (
         (["--references", "isolated"], "no isolated atom of Al, Cu"),
         (["--head-shares", "water=1"], "head_shares names heads, and the files name none"),

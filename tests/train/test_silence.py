@@ -29,7 +29,7 @@ from atomml.train.samples import Samples
 from atomml.train.survey import check_groups, survey
 from atomml.train.weights import WeightSchedule
 from atomml.workflows.trainings.fine_tuning import FineTuneOptions, check_method
-from atomml.workflows.trainings.training_references import replay_of
+from atomml.workflows.trainings.training_references import replay_files, replay_of
 from atomml.workflows.trainings.training_settings import loss_of as loss_of_options
 from atomml.workflows.trainings.training_settings import parse_weights
 
@@ -147,12 +147,12 @@ def test_replayed_files_need_no_labels_under_the_keys_of_the_training_files(
         method="replay", replay=(str(crystals_file),), energy_key="E_dft", forces_key="F_dft"
     )
     model = tiny()
-    found = replay_of(options, model, (13, 29), loss_of_options(options))
+    found = replay_of(options, model, (13, 29), "", replay_files(options, model.info))
     assert len(found.dataset) + len(found.before) == 10
     again = label_by_model(model, found.dataset)
     assert [entry.labels.energy for entry in found.dataset] == [entry.labels.energy for entry in again]
     with pytest.raises(InputError, match="no frame has energy under the key 'E_dft'"):
-        replay_of(replace(options, replay_labels="file"), model, (13, 29), loss_of_options(options))
+        replay_files(replace(options, replay_labels="file"), model.info)
 
 
 def test_replayed_crystals_have_the_models_labels_and_leave_the_users_chemistry_out(

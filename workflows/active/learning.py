@@ -131,12 +131,14 @@ def learn(
     from atomml.config import build_options
     from atomml.run import default_folder
     from atomml.workflows.active.learning_rounds import Loop, given_structures
+    from atomml.workflows.active.learning_start import look_at
     from atomml.workflows.run_record import finish_run, open_with_options
 
     started = time.perf_counter()
     chosen = build_options(LearnOptions, options)
     given = given_structures(structures)
     check(chosen, [atoms for _, atoms in given])
+    start = look_at(chosen, given, str(model), dtype)
     path = Path(out) if out is not None else default_folder("learn", given[0][0])
     with open_with_options(
         path,
@@ -151,12 +153,17 @@ def learn(
         device=device,
         seed=seed,
     ) as folder:
+        folder.check_inputs(
+            "What it was given (structures, files, model or labelling program) has", **start.facts
+        )
+        for sentence in start.warnings:
+            folder.warn(sentence)
         loop = Loop(folder, given, str(model), chosen, dtype=dtype, device=device, seed=seed or 0)
         result = loop.go()
         finish_run(
             folder,
             result,
-            model={"name": str(model), "sha256": loop.model_digest},
+            model={"name": str(model), "sha256": start.model_sha256},
             inputs=loop.inputs(),
             seconds=time.perf_counter() - started,
         )

@@ -25,6 +25,14 @@ __all__ = ["Loop", "given_structures"]
 _NEAR = 0.5
 """Frames may be chosen that reach this part of the uncertainty at which runs stop."""
 
+_GO_ON = {
+    "budget": "raise --budget and --resume.",
+    "rounds": "raise --max-rounds and --resume.",
+    "frames": "no frame of theirs was both uncertain and new, so begin anew with another --model, more "
+    "--train-steps or more --initial structures.",
+}
+"""What to do where the loop ended before runs were stable, by why it did."""
+
 Named = list[tuple[str, "Atoms"]]
 
 
@@ -71,7 +79,7 @@ class Loop:
         self.test = [str(path) for path in options.test]
         self.spent = self.failed = 0
         self.rows: list[dict[str, Any]] = []
-        self.model_digest = ""
+        self.ended = ""
 
     def go(self) -> LearnResult:
         """Rounds until one is stable, the budget is spent, or there are enough of them."""
@@ -85,9 +93,11 @@ class Loop:
                 stable = row["runs_stopped"] == 0 and options.choice == "uncertain"
                 self._note(row)
                 left = options.budget - self.spent
-                if stable or left <= 0 or number == options.max_rounds - 1:
+                self.ended = "budget" if left <= 0 else "rounds" if number == options.max_rounds - 1 else ""
+                if stable or self.ended:
                     break
                 if not self._labelled(number, committee, left):
+                    self.ended = "frames"
                     break
         return self._result(committee, stable)
 
@@ -320,8 +330,7 @@ class Loop:
         elif not stable:
             self.folder.warn(
                 f"{self.spent} labels were spent in {len(self.rows)} rounds, and {last['runs_stopped']} runs "
-                f"of the last still stopped before {self.options.stable_time:g} ps: raise --budget and "
-                "--resume."
+                f"of the last still stopped before {self.options.stable_time:g} ps: {_GO_ON[self.ended]}"
             )
         return LearnResult(
             committee=",".join(committee),

@@ -14,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 
 from atomml.config import build_options
 from atomml.data.label_keys import LabelKeys
-from atomml.errors import AtomMLError, FileFormatError, InputError, OptionError, RunFailedError
+from atomml.errors import AtomMLError, InputError, OptionError, RunFailedError
 from atomml.options import option
 from atomml.result import Result, quantity
-from atomml.run import RunFolder, read_events
+from atomml.run import RunFolder
 from atomml.workflows.inputs import (
     DEFAULT_MODEL,
     GivenModel,
@@ -80,6 +80,8 @@ class EvaluationResult(Result):
         errors: Statistics of each quantity, with intervals, the trivial predictor and the baseline.
         groups: The same by element, configuration type, range of force, composition, number of atoms.
         calibration: Of a committee, what its spread is worth: a row for forces and one for energies.
+        learned_from: Files that a model, or one that it descends from, was trained on or chosen by:
+            ``input``, ``model``, ``role``.
         worst: Structures with the largest errors, by file and frame.
         failed: Structures that were not evaluated: ``input``, ``frame``, ``error``.
     """
@@ -102,6 +104,7 @@ class EvaluationResult(Result):
     errors: list[dict[str, Any]] = field(default_factory=list)
     groups: list[dict[str, Any]] = field(default_factory=list, repr=False)
     calibration: list[dict[str, Any]] = field(default_factory=list)
+    learned_from: list[dict[str, Any]] = field(default_factory=list)
     worst: list[dict[str, Any]] = field(default_factory=list, repr=False)
     failed: list[dict[str, Any]] = field(default_factory=list)
 
@@ -185,7 +188,9 @@ class _Job:
         from atomml.workflows.evaluations.evaluation_files import EvaluationFiles
 
         started = time.perf_counter()
-        _check_unchanged(self.run, self.entries)
+        sources = getattr(self.entries, "sources", [])
+        digests = [source.get("sha256") for source in sources]
+        self.run.check_inputs(n_structures=len(self.entries), sha256=digests)
         files = EvaluationFiles(self.run)
         try:
             for place, outcome in enumerate(files.restored(self.entries, list(self.models))):
@@ -266,6 +271,7 @@ class _Job:
 
     def _finish(self, seconds: float) -> EvaluationResult:
         from atomml.workflows.evaluations.evaluation_files import write_tables
+        from atomml.workflows.evaluations.evaluation_known import known_data, sentence_of
 
         run, record = self.run, self.record
         if not len(record.structures):
@@ -274,6 +280,9 @@ class _Job:
             raise kind(f"None of {len(record.failed)} structures could be evaluated: {first}")
         result = EvaluationResult(folder=run.path if run.kept else None)
         record.fill(result, self.options, self.seed)
+        result.learned_from = known_data(self.models.values(), self.entries)
+        for line in result.learned_from:
+            run.warn(sentence_of(line))
         for warning in record.warnings({who: model.source for who, model in self.models.items()}):
             run.warn(warning)
         result.warnings = list(run.warnings)
@@ -299,16 +308,3 @@ def _opened(data: Any, options: EvaluateOptions) -> tuple[Sequence[Entry], list[
         raise InputError(f"{type(data[0]).__name__} is no labelled structure: give files or entries.")
     paths = [str(source["path"]) for source in getattr(data, "sources", []) if source.get("path")]
     return data, paths or ["structure"]
-
-
-def _check_unchanged(run: RunFolder, entries: Sequence[Entry]) -> None:
-    """Refuse to go on with other data than the run began with."""
-    sources = getattr(entries, "sources", [])
-    facts = {"n_structures": len(entries), "sha256": [source.get("sha256") for source in sources]}
-    before = next((event for event in read_events(run.path) if event["event"] == "data"), None)
-    if before is None:
-        run.event("data", **facts)
-    elif {key: before.get(key) for key in facts} != facts:
-        raise FileFormatError(
-            f"The data has changed since the run in {run.path} began: start anew with --overwrite."
-        )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -96,7 +96,6 @@ def finetune(
 
     settings, parent, given = _resolved(model, train, valid, test, out, options)
     with Session(*given, resume=resume, overwrite=overwrite, started=started) as session:
-        session.parent_record = _record_of(model)
         return _prepared(session, parent, settings).go(settings.method)
 
 
@@ -121,13 +120,6 @@ def plan_finetune(
         return _prepared(session, parent, settings).plan(settings.method)
 
 
-def _record_of(model: str | Path | Potential) -> dict[str, Any] | None:
-    """How the parent was trained, if its file says so."""
-    from atomml.ancestry import training_record
-
-    return training_record(model) if isinstance(model, str | Path) else None
-
-
 def _resolved(
     model: str | Path | Potential,
     train: Files,
@@ -150,32 +142,65 @@ def _resolved(
 
 def _prepared(session: AnySession, parent: Potential, options: FineTuneOptions) -> AnySession:
     """The session with data, model, folder, references and replay in place, in this order."""
-    from atomml.workflows.trainings.training_heads import grown
+    from atomml.train.low_rank import adaptable
 
     info, old = parent.info, parent.head or ""
     session.open_data(info)
-    parent, new = grown(parent, session.heads)
-    if parent.heads and not session.heads:
-        session.folder.event("head", message=f"The head {parent.head} learns: no file names another.")
-    for head in new:
-        session.folder.event(
-            "new head", message=f"The head {head} starts as a copy of {old or 'the only one'}."
-        )
+    session.parent_record = parent.training_record
+    parent = _with_heads(session, parent, options)
     parent.info = replace(info, name=options.name or f"{info.name}-finetuned", sha256="")
     session.take_model(parent, parent=info)
     session.freeze(frozen_blocks(parent, options))
+    session.check_references(options.references)
+    if options.method == "replay":
+        session.open_replay(options)
+    if options.method == "lora":
+        adaptable(parent)
     session.begin()
     session.set_references(options.references)
     if options.method == "replay":
         session.set_replay(options, old)
-    elif new and old:
-        session.folder.warn(
-            f"The head {old} is not held while {', '.join(new)} learns, and its drift is not measured: "
-            "--method replay does both."
-        )
+    _warn_of_loose_heads(session, parent.heads, old, options.method)
     if options.method == "lora":
         session.adapt(options.lora_rank, options.lora_alpha)
     return session
+
+
+def _with_heads(session: Session, parent: Potential, options: FineTuneOptions) -> Potential:
+    """The model with the heads that the files name; which ones learn is said.
+
+    Raises:
+        OptionError: Several heads, and nobody said which one learns, is kept, or is copied.
+    """
+    from atomml.workflows.trainings.training_heads import grown
+
+    if parent.heads and parent.head is None and (not session.heads or options.method == "replay"):
+        does = "is kept by replay" if session.heads else "learns"
+        raise OptionError(
+            f"{parent.info.name} has the heads {', '.join(parent.heads)}, and nobody said which one {does}: "
+            f"write the model as MODEL@HEAD{'' if session.heads else ', or the files as HEAD=FILE'}."
+        )
+    if parent.heads and not session.heads:
+        session.tell("head", f"The head {parent.head} learns: no file names another.")
+    start = parent.head or "the only one"
+    parent, new = grown(parent, session.heads)
+    for head in new:
+        session.tell("new head", f"The head {head} starts as a copy of {start}.")
+    return parent
+
+
+def _warn_of_loose_heads(session: Session, heads: Sequence[str], old: str, method: str) -> None:
+    """Say which heads neither learn nor are replayed: they share weights with those that do."""
+    learning = session.heads or (old,)
+    loose = [head for head in heads if head not in learning and not (method == "replay" and head == old)]
+    if not loose:
+        return
+    many = len(loose) > 1
+    what = f"The heads {', '.join(loose)} are" if many else f"The head {loose[0]} is"
+    session.folder.warn(
+        f"{what} not held while {', '.join(learning)} learns, and {'their' if many else 'its'} drift is not "
+        + ("measured." if method == "replay" else "measured: --method replay does both for MODEL@HEAD.")
+    )
 
 
 def check_method(options: FineTuneOptions) -> None:
@@ -190,6 +215,12 @@ def check_method(options: FineTuneOptions) -> None:
         raise OptionError(
             f"--replay names structures, but --method {options.method} replays none: take --method replay."
         )
+    if options.replay and options.replay_size != FineTuneOptions.replay_size:
+        raise OptionError(
+            "--replay-size is of generated structures, but --replay names files: leave one out."
+        )
+    if not options.replay and options.replay_labels == "file":
+        raise OptionError("--replay-labels file needs files that hold labels: name them with --replay.")
     for method, prefixes in _BELONGS.items():
         for field in fields(FineTuneOptions) if options.method != method else ():
             if field.name.startswith(prefixes) and getattr(options, field.name) != field.default:

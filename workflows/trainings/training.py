@@ -185,6 +185,7 @@ def _prepared(session: AnySession, model: str | Mapping[str, Any], options: Trai
     shape = with_heads(shape, session.heads, family)
     session.take_model(_fresh(family, shape, session.elements(), options), parent=None)
     session.freeze(())
+    session.check_references(options.references)
     session.begin()
     session.set_references(options.references)
     session.set_scales()

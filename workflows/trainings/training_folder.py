@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import time
 from collections.abc import Mapping
 from contextlib import ExitStack, closing
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from atomml.train.trainer import Hooks
 
 __all__ = ["Bystander", "TrainingFolder"]
+
+_log = logging.getLogger(__name__)
 
 _EVENT_INTERVAL_S = 1.0
 
@@ -102,6 +105,11 @@ class TrainingFolder:
         resumed = bool(self.processes.agree(resumed))
         if not self.processes.is_first:
             self.folder = Bystander(self.out, resumed)
+
+    def tell(self, kind: str, message: str) -> None:
+        """Print a sentence, and write it down as an event."""
+        self.folder.event(kind, message=message)
+        _log.info("%s", message)
 
     def show_on_board(self, name: str) -> None:
         """Let the epochs from now on go to TensorBoard's files under this name, if such are wanted."""

@@ -23,11 +23,7 @@ class Rehearsal(Session):
         """Nothing: no folder is opened."""
 
     def set_references(self, how: str) -> None:
-        """Only a look for isolated atoms: fits would take the energies of the whole set, and cost no step."""
-        if how == "isolated":
-            from atomml.workflows.trainings.training_references import check_isolated
-
-            check_isolated(self.model, self.train)
+        """Nothing: fits would take the energies of the whole set, and cost no step."""
 
     def plan(self, method: str) -> dict[str, Any]:
         """Sizes, steps, seconds and warnings, fit for JSON."""

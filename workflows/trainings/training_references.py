@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Collection
+import logging
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -15,13 +16,23 @@ from atomml.files import write_atomic
 
 if TYPE_CHECKING:
     from atomml.data.dataset import Dataset, ListDataset
-    from atomml.model import Potential
+    from atomml.model import ModelInfo, Potential
     from atomml.train.batches import Limits
-    from atomml.train.losses import Loss
     from atomml.train.trainer import Replay
     from atomml.workflows.trainings.fine_tuning import FineTuneOptions
 
-__all__ = ["Replayed", "check_isolated", "read_shifts", "replay_of", "shifts_for", "write_shifts"]
+__all__ = [
+    "Replayed",
+    "by_head",
+    "check_isolated",
+    "read_shifts",
+    "replay_files",
+    "replay_of",
+    "shifts_for",
+    "write_shifts",
+]
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -86,34 +97,54 @@ def shifts_for(
     Raises:
         OptionError: No isolated atom of an element, or a model without reference energies.
     """
-    if how == "keep":
-        folder.event("references", message="Reference energies are kept as they are.")
-        return {}
+    found = {}
+    for head, own in by_head(train).items():
+        with model.answering_by(head):
+            if how == "keep":
+                _say(folder, f"Reference energies{_of(own)} are kept: {_told(model.references())}.")
+            else:
+                found[head] = _shifts_of(how, model, own, limits, folder)
+    return found
+
+
+def by_head(train: Dataset) -> dict[str, Dataset]:
+    """The structures of each head, in the order in which the heads come up."""
     rows: dict[str, list[int]] = {}
     for i, entry in enumerate(train):
         rows.setdefault(entry.head, []).append(i)
-    found = {}
-    for head, own in rows.items():
-        with model.answering_by(head):
-            found[head] = _shifts_of(
-                how, model, train.subset(own) if len(rows) > 1 else train, limits, folder
-            )
-    return found
+    return {head: train.subset(own) if len(rows) > 1 else train for head, own in rows.items()}
+
+
+def _say(folder: Reporter, message: str) -> None:
+    """Write down and print what reference energies are."""
+    folder.event("references", message=message)
+    _log.info("%s", message)
+
+
+def _of(train: Dataset) -> str:
+    """Whose energies they are, where there are heads."""
+    return f" of {train[0].head}" if train[0].head else ""
+
+
+def _told(energies: Mapping[int, float] | None) -> str:
+    """Energies of elements in words."""
+    from ase.data import chemical_symbols
+
+    if not energies:
+        return "the model has none"
+    return ", ".join(f"{chemical_symbols[z]} {e:+.4f}" for z, e in energies.items()) + " eV/atom"
 
 
 def _shifts_of(
     how: str, model: Potential, train: Dataset, limits: Limits, folder: Reporter
 ) -> dict[int, float]:
     """The shifts of the head that answers, by the structures that belong to it."""
-    from ase.data import chemical_symbols
-
     from atomml.train.references import fit_references
 
-    of = f" of {train[0].head}" if train[0].head else ""
+    of = _of(train)
     if how == "isolated":
         shifts = _isolated(model, check_isolated(model, train))
-        told = ", ".join(f"{chemical_symbols[z]} {e:+.4f}" for z, e in shifts.items())
-        folder.event("references", message=f"Reference energies{of} from isolated atoms: {told} eV/atom.")
+        _say(folder, f"Reference energies{of} from isolated atoms, added: {_told(shifts)}.")
         return shifts
     if model.references() is None:
         folder.warn(f"{model.info.name} has no reference energies of elements: nothing is refitted.")
@@ -125,7 +156,7 @@ def _shifts_of(
     labels = np.array([entry.labels.energy for entry in entries])
     before = np.zeros(len(entries)) if how == "least-squares" else _energies(model, train, limits)
     fit = fit_references([entry.atoms.numbers for entry in entries], labels - before)
-    folder.event("references", message=f"Reference energies{of}: {fit.sentence()}.")
+    _say(folder, f"Reference energies{of}: {fit.sentence()}.")
     if not fit.unique:
         folder.warn(f"Reference energies{of} are not unique: {fit.sentence()}.")
     return fit.energies
@@ -181,36 +212,53 @@ def _isolated(model: Potential, energies: dict[int, float]) -> dict[int, float]:
     return {z: energy - free[z] for z, energy in energies.items()}
 
 
+def replay_files(options: FineTuneOptions, info: ModelInfo) -> Dataset:
+    """The entries of the files of ``--replay``; without their labels where the model's own will be taken.
+
+    Raises:
+        InputError: A file that cannot be read, no structure, or an element that the model does not know.
+    """
+    from atomml.data.dataset import open_dataset
+    from atomml.data.label_keys import NONE, LabelKeys
+    from atomml.train.survey import check_covered
+
+    keys, by_model = LabelKeys.of(options), options.replay_labels == "model"
+    if by_model:  # its labels would only be thrown away, and may stand under other keys, or be missing
+        keys = replace(keys, energy_key=NONE, forces_key=NONE, stress_key=NONE, magmoms_key=NONE)
+    dataset = open_dataset(options.replay, keys, unlabelled=by_model)
+    for entry in dataset:
+        check_covered(entry, info)
+    if not len(dataset):
+        raise OptionError("The files of --replay hold no structure: name others, or leave it out.")
+    return dataset
+
+
 def replay_of(
-    options: FineTuneOptions, model: Potential, own: Collection[int], loss: Loss, head: str = ""
+    options: FineTuneOptions, model: Potential, own: Collection[int], head: str, given: Dataset | None
 ) -> Replayed:
     """The structures to replay, and those to measure the drift on; none is an error, so that replay stays on.
+
+    Args:
+        options: What is replayed, and how.
+        model: Answers by the head that is to be kept.
+        own: Atomic numbers in the user's data.
+        head: That head; "" for the only one.
+        given: Entries of :func:`replay_files`; None to generate structures.
 
     Raises:
         OptionError: No structure to replay.
     """
-    from atomml.data.dataset import HeadDataset, ListDataset, open_dataset
-    from atomml.data.label_keys import NONE, LabelKeys
+    from atomml.data.dataset import HeadDataset, ListDataset
     from atomml.train.drift import held_back
     from atomml.train.replay import generate, label_by_model
     from atomml.train.samples import Samples
-    from atomml.train.survey import check_covered
     from atomml.train.trainer import Replay
 
-    by_model = options.replay_labels == "model"
-    if options.replay:
-        keys = LabelKeys.of(options)
-        if by_model:  # its labels would only be thrown away, and may stand under other keys, or be missing
-            keys = replace(keys, energy_key=NONE, forces_key=NONE, stress_key=NONE, magmoms_key=NONE)
-        dataset = open_dataset(options.replay, keys, unlabelled=by_model)
-        for entry in dataset:
-            check_covered(entry, model.info)
-        if by_model:
-            dataset = label_by_model(model, dataset)
+    by_model = given is None or options.replay_labels == "model"
+    if given is None:
+        dataset: Dataset = generate(model, options.replay_size, options.seed, own)
     else:
-        dataset, by_model = generate(model, options.replay_size, options.seed, own), True
-    if not len(dataset):
-        raise OptionError("The files of --replay hold no structure: name others, or leave it out.")
+        dataset = label_by_model(model, given) if by_model else given
     shown, held = held_back(len(dataset), options.seed)
     measured = ListDataset([dataset[i] for i in held])
     before = measured if by_model else label_by_model(model, measured)

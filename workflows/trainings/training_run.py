@@ -155,6 +155,7 @@ class TrainingRun(TrainingFolder, abc.ABC):
             }
         )
         identity |= {f"data_{name}": digest for name, digest in header["data"].items()}
+        identity |= {f"files_{name}": ",".join(each) for name, each in header.get("files", {}).items()}
         identity["processes"] = str(self.processes.n)
         self.model.info = replace(self.model.info, training_data=self.training_data())
         return Trainer(

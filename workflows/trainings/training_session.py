@@ -67,8 +67,9 @@ class Session(TrainingRun):
         self.heads: tuple[str, ...] = ()
         self._head_weights: dict[str, float] = {}
         self.replayed: Replayed | None = None
+        self._to_replay: Dataset | None = None
         self.old_head = ""
-        self.parent_record: dict[str, Any] | None = None
+        self.parent_record: Mapping[str, Any] | None = None
 
     def open_data(self, info: ModelInfo | None) -> None:
         """Read the files, hold a part out if need be, and say what they lack.
@@ -124,12 +125,26 @@ class Session(TrainingRun):
         self.model = model.to(dtype=dtype, device=self.processes.device).eval()
         self.parent = parent
 
+    def check_references(self, how: str) -> None:
+        """Refuse references that the data cannot give, before anything is written.
+
+        Raises:
+            OptionError: An element without an isolated atom, or a model without reference energies.
+        """
+        from atomml.workflows.trainings.training_references import by_head, check_isolated
+
+        if how == "isolated":
+            for own in by_head(self.train).values():
+                check_isolated(self.model, own)
+
     def set_references(self, how: str) -> None:
         """Change the reference energies of the elements; a resumed run takes those that it had."""
+        from atomml.train.resume import RESTART
         from atomml.workflows.trainings.training_references import read_shifts, shifts_for, write_shifts
 
         file = self.paths.out / "references.json"
-        known = read_shifts(file) if self.folder.resumed else None
+        begun = self.folder.resumed and (self.paths.out / RESTART).exists()  # else it starts anew
+        known = read_shifts(file) if begun else None
         if known is None:
             known = shifts_for(how, self.model, self.train, self.settings.limits, self.folder)
             if self.processes.is_first:
@@ -148,13 +163,27 @@ class Session(TrainingRun):
         if self.model.set_scales(found.neighbours, found.force):
             self.folder.event("scales", neighbours=found.neighbours, force_eV_per_A=found.force)
 
+    def open_replay(self, options: FineTuneOptions) -> None:
+        """Read the files to replay, or see that there is something to generate, before anything is written.
+
+        Raises:
+            InputError: A file that cannot be read, or nothing to replay.
+        """
+        from atomml.train.replay import check_generable
+        from atomml.workflows.trainings.training_references import replay_files
+
+        if options.replay:
+            self._to_replay = replay_files(options, self.model.info)
+        else:
+            check_generable(self.model.info, self.surveys["training"].elements)
+
     def set_replay(self, options: FineTuneOptions, head: str) -> None:
         """Structures against forgetting, labelled by the model as it stands now; by its old head, if any."""
         from atomml.workflows.trainings.training_references import replay_of
 
         elements = self.surveys["training"].elements
         with self.model.answering_by(head):
-            found = replay_of(options, self.model, elements, self.loss, head)
+            found = replay_of(options, self.model, elements, head, self._to_replay)
         self.replayed, self.old_head = found, head
         self.surveys["replay"] = survey(found.dataset, "replayed", self.loss, self.model.info)
         shown = len(found.replay.samples)
@@ -222,15 +251,16 @@ class Session(TrainingRun):
 
     def header(self) -> dict[str, Any]:
         """What the checkpoints say of their making: no path, host or time."""
-        digests = {"train": self.train.digest}
-        if self.valid is not None:
-            digests["valid"] = self.valid.digest
-        if self.replayed is not None:
-            digests["replay"] = self.replayed.dataset.digest
+        replayed = None if self.replayed is None else self.replayed.dataset
+        given = {"train": self.train, "valid": self.valid, "replay": replayed}
+        sets = {role: one for role, one in given.items() if one is not None}
+        digests = {role: one.digest for role, one in sets.items()}
+        files = {role: [digest for path, digest in one.origins if path] for role, one in sets.items()}
         told = as_config(self.options)
         for key in ("device", "tensorboard", "cache_gb", "save_every", "replay"):
             told.pop(key, None)
-        header = {"method": self.method, "data": digests, "seed": self.options.seed, "options": told}
+        header: dict[str, Any] = {"method": self.method, "data": digests, "files": files}
+        header |= {"seed": self.options.seed, "options": told}
         if self.heads:
             header["heads"] = list(self.heads)
         if self.weights is not None:
