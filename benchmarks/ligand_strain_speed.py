@@ -3,23 +3,25 @@
     python benchmarks/ligand_strain_speed.py batches [--model chgnet-0.3.0] [--conformers 20] [--threads 2]
     python benchmarks/ligand_strain_speed.py ligands [--models mmff94s,gfn2] [--conformers 20] [--threads 2]
     python benchmarks/ligand_strain_speed.py files [--models mmff94s] [FILE ...]
-    python benchmarks/ligand_strain_speed.py library [--models mmff94s]
+    python benchmarks/ligand_strain_speed.py library [--models mmff94s] [--ligands 1000] [--conformers 5]
 
 ``batches``: the distinct MMFF94s minima of a drug, minimised by one model to 0.01 eV/Å: one at a time with
 ASE's BFGS and our calculator, against what ``ligand-strain`` does (together, from the Hessian of MMFF94s).
 ``--steps`` bounds both. ``ligands``: one pose of a drug of 31 heavy atoms, everything included. ``files``:
 strain of the poses of a file (../shared/data/ligands without one). ``library``: one pose each of the drugs of
-``ligand_strain_dft.py`` through the manifest and a pool of ``--threads`` workers, with its rate.
+``ligand_strain_dft.py``, or of as many molecules of ``examples/mace-tiny-organic`` as asked for, through the
+manifest and a pool of ``--threads`` workers, with the rate and the memory of the process that leads them.
 """
 
 from __future__ import annotations
 
 import argparse
+import sys
 import time
 from pathlib import Path
 from typing import Any
 
-from machine import describe, limit_threads
+from machine import children_seconds, describe, limit_threads
 
 SMALL = "CC(C)Cc1ccc(cc1)[C@@H](C)C(=O)O"  # ibuprofen, 33 atoms
 DRUG = "COc1cc2ncnc(Nc3ccc(F)c(Cl)c3)c2cc1OCCCN1CCOCC1"  # gefitinib, 31 heavy atoms, 55 atoms
@@ -118,25 +120,63 @@ def files(told: argparse.Namespace) -> None:
 
 
 def library(told: argparse.Namespace) -> None:
-    """Small drugs through the pool, and how many an hour that makes."""
+    """Small molecules through the pool, and how many an hour that makes."""
+    import resource
     import tempfile
 
-    from ligand_strain_dft import DRUGS, pose_of
+    from ligand_strain_dft import DRUGS
 
     from atomml.workflows import ligand_strain
 
-    poses = [pose_of(name, smiles) for name, smiles in DRUGS.items()]
+    molecules = generated(told.ligands) if told.ligands else DRUGS
     for model in told.models.split(","):
         with tempfile.TemporaryDirectory() as folder:
-            started = time.perf_counter()
-            result = ligand_strain(poses, model, out=Path(folder) / "run", workers=told.threads, batch=2)
-            seconds = time.perf_counter() - started
+            file = Path(folder) / "library.sdf"
+            n = write_poses(file, molecules)
+            before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+            started, used = time.perf_counter(), children_seconds()
+            result = ligand_strain(
+                file, model, conformers=told.conformers if told.ligands else None,
+                out=Path(folder) / "run", workers=told.threads, batch=2,
+            )  # fmt: skip
+            seconds, used = time.perf_counter() - started, children_seconds() - used
+        after = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         print(
-            f"{model}: {len(poses)} ligands in {seconds:.1f} s with {told.threads} workers, start included; "
+            f"{model}: {n} ligands in {seconds:.1f} s with {told.threads} workers, start included; "
+            f"{3600 * n / seconds:.0f} an hour ({3600 * n * told.threads / used:.0f} by CPU time); "
+            f"{result.n_failed} failed, {result.n_flagged} flagged; {before / 1024:.0f} MB before, "
+            f"{after / 1024:.0f} MB at most"
         )
-        print(
-            f"{3600 * len(poses) / seconds:.0f} an hour; {result.n_failed} failed, {result.n_flagged} flagged"
-        )
+
+
+def generated(n: int) -> dict[str, str]:
+    """Molecules that the recipe of the small model puts together, by number."""
+    sys.path.insert(0, str(Path(__file__).parent.parent / "examples" / "mace-tiny-organic"))
+    import displaced
+    import numpy as np
+    from rdkit.rdBase import BlockLogs
+
+    block = BlockLogs()
+    kinds = (displaced.chain, displaced.assembled, displaced.polar)
+    found = displaced.build(n, 14, set(), np.random.default_rng(5), kinds)
+    del block
+    return {f"molecule {number}": smiles for number, smiles in enumerate(found)}
+
+
+def write_poses(file: Path, molecules: dict[str, str]) -> int:
+    """A pose of each in one SDF; those that RDKit cannot place are left out. Returns how many there are."""
+    from ligand_strain_dft import pose_of
+    from rdkit import Chem
+
+    n = 0
+    with Chem.SDWriter(str(file)) as writer:
+        for name, smiles in molecules.items():
+            try:
+                writer.write(pose_of(name, smiles))
+            except (SystemExit, ValueError, RuntimeError, IndexError):
+                continue
+            n += 1
+    return n
 
 
 def _clocks() -> tuple[float, float]:
@@ -163,6 +203,7 @@ def main() -> None:
     parser.add_argument("--model", default="chgnet-0.3.0")
     parser.add_argument("--models", default="mmff94s,gfn2")
     parser.add_argument("--conformers", type=int, default=20)
+    parser.add_argument("--ligands", type=int, default=0, help="molecules of a library; 0 for the drugs")
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--steps", type=int, default=300)
     parser.add_argument("--smiles", default="")

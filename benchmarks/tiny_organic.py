@@ -1,6 +1,7 @@
 """A small molecular model on molecules that it never saw: conformer energies, forces, whether MD stays whole.
 
     python benchmarks/tiny_organic.py conformers --models mace-tiny-organic gfn2 mmff94s --rows rows.jsonl
+    python benchmarks/tiny_organic.py pairs pairs.extxyz --models mace-tiny-organic gfn2
     python benchmarks/tiny_organic.py speed --molecules 12
     python benchmarks/tiny_organic.py wells --model mace-tiny-organic --molecules 50
     python benchmarks/tiny_organic.py dynamics --model mace-tiny-organic --molecules 50 --picoseconds 100
@@ -9,12 +10,12 @@
 few atoms (none of them was trained on), embedded by ETKDGv3 and relaxed by MMFF94s, so that no geometry
 is a minimum of what is tested but of MMFF94s itself. The reference is B3LYP-D3BJ/def2-SVP with density
 fitting by PySCF, with forces; its rows are kept in ``--rows``, and a repeated run goes on there. Energies
-are compared after the mean over a molecule's conformers is taken out. ``wells``: a conformer of MMFF94s and
-two poses with every torsion turned, of molecules made as in the recipe but from another seed, are relaxed by
-the model; where it puts a pose far below what GFN2-xTB says of the same two geometries, it has a well that no
-molecule has. ``dynamics``: Langevin at 300 K, 1
-fs; a molecule is whole while the pairs that were near enough to be bonded at first are the ones that are
-so.
+are compared after the mean over a molecule's conformers is taken out. ``pairs``: energies between two
+labelled frames that follow each other, such as relaxed conformer and pose of the recipe. ``wells``: a
+conformer of MMFF94s and two poses with every torsion turned, of molecules made as in the recipe but from
+another seed, are relaxed by the model; where it puts a pose far below what GFN2-xTB says of the same two
+geometries, it has a well that no molecule has. ``dynamics``: Langevin at 300 K, 1 fs; a molecule is whole
+while the pairs that were near enough to be bonded at first are the ones that are so.
 """
 
 from __future__ import annotations
@@ -40,7 +41,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", choices=("conformers", "wells", "dynamics", "speed"))
+    parser.add_argument("what", choices=("conformers", "pairs", "wells", "dynamics", "speed"))
+    parser.add_argument("files", nargs="*", type=Path, help="of pairs")
     parser.add_argument("--models", nargs="*", default=["mace-tiny-organic", "gfn2", "mmff94s"])
     parser.add_argument("--model", default="mace-tiny-organic")
     parser.add_argument("--rows", type=Path, default=Path("conformers.jsonl"))
@@ -53,7 +55,8 @@ def main() -> None:
     told = parser.parse_args()
     limit_threads(told.threads)
     describe("pyscf", "tblite", "rdkit")
-    {"conformers": conformers, "wells": wells, "dynamics": dynamics, "speed": speed}[told.what](told)
+    parts = {"conformers": conformers, "pairs": pairs_of_files}
+    (parts | {"wells": wells, "dynamics": dynamics, "speed": speed})[told.what](told)
 
 
 def molecules(told: argparse.Namespace) -> Iterator[tuple[str, Any]]:
@@ -126,6 +129,23 @@ def errors(model: str, pairs: list[tuple[str, Any]], kept: dict[str, Any]) -> st
     return f"{spread} | {force} | {np.nanmean(ranks):.2f}"
 
 
+def pairs_of_files(told: argparse.Namespace) -> None:
+    """Errors of energies between two frames that follow each other in a labelled file, kcal/mol."""
+    import ase.io
+
+    for file in told.files:
+        atoms = ase.io.read(file, ":")
+        true = np.array([frame.get_potential_energy() for frame in atoms])
+        print(f"\n{file.name}: {len(atoms) // 2} pairs\n")
+        print("| | MAE | median | bias | most |\n|---|---|---|---|---|")
+        for model in told.models:
+            found = np.array(labelled(atoms, model)["energy"])
+            off = KCAL * (np.diff(found)[::2] - np.diff(true)[::2])
+            size = np.abs(off)
+            cells = f"{size.mean():.2f} | {np.median(size):.2f} | {off.mean():+.2f} | {size.max():.1f}"
+            print(f"| {model} | {cells} |", flush=True)
+
+
 def labelled(atoms: list[Any], method: str) -> dict[str, Any]:
     """Energies, eV, and forces, eV/Å, by a method of the labelling engine or a model of the suite."""
     from atomml.data.label import LabelSettings, engine_of
@@ -191,7 +211,8 @@ def wells(told: argparse.Namespace) -> None:
     random = np.random.default_rng(99)
     model, xtb = AtomMLCalculator(load_model(told.model)), TBLite(method="GFN2-xTB", verbosity=0)
     found: list[float] = []
-    for smiles in displaced.build(told.molecules, 11, left_out(DRUGS), random):
+    kinds = (displaced.chain, displaced.assembled)
+    for smiles in displaced.build(told.molecules, 11, left_out(DRUGS), random, kinds):
         ends = [displaced.relaxed(atoms, model, 120)[-1] for atoms in displaced.starts(smiles, 2, random)]
         own, other = ([energy(atoms, by) for atoms in ends] for by in (model, xtb))
         for number in range(1, len(ends)):

@@ -2,7 +2,8 @@
 
     python displaced.py --to displaced --molecules 700 --model ../gfn2/model.safetensors --seed 1
 
-Molecules are put together as in ``geometries.py``, and half of them without a ring (ends joined by linkers).
+Molecules are put together as in ``geometries.py``, and half of them without a ring (ends joined by linkers);
+with ``--polar`` all of them are two polar groups on a spacer, which can bind each other by hydrogen.
 Of each, a conformer of MMFF94s and poses of it (all torsions turned by 40 to 120 degrees, atoms kept apart)
 are relaxed by the potential that is being trained; frames along the way and its end are written. Where the
 potential has a well that no molecule has, the poses fall into it, and labels there mend it.
@@ -13,6 +14,7 @@ label by DFT). Scaffolds and molecules that are held out are left out as there.
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ def main() -> None:
     parser.add_argument("--molecules", type=int, default=700)
     parser.add_argument("--heavy", type=int, default=12, help="most heavy atoms of a molecule")
     parser.add_argument("--without", type=Path, default=Path("held_out.smi"), help="SMILES to leave out")
+    parser.add_argument("--polar", action="store_true", help="only molecules of polar groups on a spacer")
     parser.add_argument("--poses", type=int, default=3, help="of a molecule")
     parser.add_argument("--model", default="mace-tiny-organic")
     parser.add_argument("--steps", type=int, default=80, help="of a relaxation")
@@ -43,7 +46,8 @@ def main() -> None:
     block = BlockLogs()
     random = np.random.default_rng(told.seed)
     calculator = AtomMLCalculator(load_model(told.model))
-    for n_done, smiles in enumerate(build(told.molecules, told.heavy, left_out(told.without), random)):
+    kinds = (polar,) if told.polar else (chain, assembled)
+    for n_done, smiles in enumerate(build(told.molecules, told.heavy, left_out(told.without), random, kinds)):
         trajectories = [
             relaxed(atoms, calculator, told.steps) for atoms in starts(smiles, told.poses, random)
         ]
@@ -56,14 +60,20 @@ def main() -> None:
     del block
 
 
-def build(n: int, heavy: int, without: set[str], random: np.random.Generator) -> list[str]:
-    """Canonical SMILES of ``n`` molecules with something to turn, none of them held out."""
+def build(
+    n: int,
+    heavy: int,
+    without: set[str],
+    random: np.random.Generator,
+    kinds: Sequence[Callable[[np.random.Generator], str]],
+) -> list[str]:
+    """Canonical SMILES of ``n`` molecules with something to turn, none held out, all kinds alike often."""
     from rdkit import Chem
 
     pattern = Chem.MolFromSmarts(ROTATABLE)
     found: dict[str, None] = {}
     while len(found) < n:
-        smiles = chain(random) if random.random() < 0.5 else assembled(random)
+        smiles = kinds[int(random.random() * len(kinds))](random)
         molecule = Chem.MolFromSmiles(smiles) if smiles else None
         if molecule is None or molecule.GetNumHeavyAtoms() > heavy:
             continue
@@ -82,6 +92,14 @@ def chain(random: np.random.Generator) -> str:
         linker = str(random.choice(linkers))
         text = joined(text, linker).replace("[*:4]", "[*:3]")
     return joined(text.replace("[*:3]", "[*:9]"), str(random.choice(PIECES["ends"])))
+
+
+def polar(random: np.random.Generator) -> str:
+    """Two polar groups on a spacer."""
+    text = str(random.choice(PIECES["spacers"]))
+    for place in ("[*:3]", "[*:4]"):
+        text = joined(text.replace(place, "[*:9]"), str(random.choice(PIECES["polar"])))
+    return text
 
 
 def starts(smiles: str, n_poses: int, random: np.random.Generator) -> list[Any]:
