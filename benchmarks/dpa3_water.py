@@ -4,8 +4,8 @@
 
 One ``input.json`` serves both (``atomml train --from-deepmd input.json``; ``dp --pt train input.json`` in
 an environment of its own): same shape, frames, loss and learning rate, one thread each, one frame a step.
-The learning rate falls over as many steps as fit into ``--minutes`` of CPU time, by a training of two steps
-and one of twelve before. Frames of ``data_1`` are learned; validation and test frames are of ``data_0``,
+The learning rate falls over as many steps as fit into ``--minutes`` of CPU time, by trainings of four and of
+24 steps before. Frames of ``data_1`` are learned; validation and test frames are of ``data_0``,
 which neither sees. Errors of both are counted by the same code, deepmd-kit's checkpoints converted (to
 answers equal to 1e-9 eV/atom). A side that is done is not done again, unless
 its folder is removed; one that was stopped begins anew.
@@ -17,7 +17,6 @@ import argparse
 import csv
 import json
 import os
-import resource
 import shutil
 import subprocess
 import sys
@@ -26,7 +25,7 @@ from pathlib import Path
 from typing import Any
 
 from dpa3_speed import PEER, settings_of
-from machine import describe, limit_threads
+from machine import children_seconds, describe, limit_threads
 from peer import interpreter
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "water"
@@ -146,8 +145,9 @@ class Side:
         """CPU seconds of a training whose steps alone should take so many."""
         if (self.folder / "done.json").exists():
             return self.trained(0)
-        few, more = (type(self)(self.told, f"{self.name}-{n}").trained(n) for n in (2, 12))
-        return self.trained(max(int(10 * seconds / (more - few)), 1))
+        type(self)(self.told, f"{self.name}-first").trained(2)  # compiles
+        few, more = (type(self)(self.told, f"{self.name}-{n}").trained(n) for n in (4, 24))
+        return self.trained(max(int(20 * seconds / (more - few)), 1))
 
     def command(self) -> list[str]:
         """What trains, in the side's folder."""
@@ -160,7 +160,7 @@ class Side:
             shutil.rmtree(self.folder, ignore_errors=True)  # of a training that was stopped
             self.folder.mkdir(parents=True)
             (self.folder / "input.json").write_text(json.dumps(input_of(n_steps, self.told.shape), indent=1))
-            before = _used()
+            before = children_seconds()
             threads = {f"DP_INT{kind}_OP_PARALLELISM_THREADS": "1" for kind in ("RA", "ER")}
             with (self.folder / "output.txt").open("w") as log:
                 subprocess.run(
@@ -171,7 +171,7 @@ class Side:
                     stderr=log,
                     check=True,
                 )
-            done.write_text(json.dumps({"seconds": _used() - before, "steps": n_steps}))
+            done.write_text(json.dumps({"seconds": children_seconds() - before, "steps": n_steps}))
         found = json.loads(done.read_text())
         self.n_steps = int(found["steps"])
         return float(found["seconds"])
@@ -277,12 +277,6 @@ def draw(curves: dict[str, list[tuple[float, float, float]]], file: Path) -> Non
     both[0].legend(frameon=False)
     figure.tight_layout()
     figure.savefig(file, dpi=120)
-
-
-def _used() -> float:
-    """CPU seconds of all children that have ended."""
-    found = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return found.ru_utime + found.ru_stime
 
 
 if __name__ == "__main__":

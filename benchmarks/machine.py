@@ -8,7 +8,7 @@ import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-__all__ = ["describe", "limit_threads", "product_rate"]
+__all__ = ["children_seconds", "describe", "limit_threads", "product_rate"]
 
 
 def limit_threads(count: int) -> None:
@@ -23,6 +23,14 @@ def describe(*packages: str) -> None:
     print(f"# {_processor()}, {os.cpu_count()} cores, Linux {platform.release()}"[:110])
     print(f"# Python {platform.python_version()}, {', '.join(found)}")
     print(f"# python {' '.join([str(Path(sys.argv[0]).name), *sys.argv[1:]])}")
+
+
+def children_seconds() -> float:
+    """CPU seconds of all child processes that have ended."""
+    import resource
+
+    found = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return found.ru_utime + found.ru_stime
 
 
 def product_rate(rounds: int = 10) -> float:
