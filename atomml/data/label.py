@@ -66,10 +66,16 @@ class LabelSettings(ScfSettings):
         "Fock matrix on atomic densities that is kept beside it: by PBE, by the level itself, or none",
         choices=("minao-pbe", "minao", "none"),
     )
+    energy_only: bool = option(
+        False, "leave the forces out, which cost as much as the energy (PySCF's functionals and hf)"
+    )
     density: bool = option(
         False, "keep the density matrix of both spins too (PySCF; orbitals not relaxed in mp2, ccsd, ccsd(t))"
     )
     accuracy: float = option(0.1, "accuracy of gfn1 and gfn2; smaller is tighter", above=0, maximum=10)
+    time_limit: float = option(
+        0.0, "time after which a program of your own is stopped: no label; 0 for never", unit="s", minimum=0
+    )
     dtype: str = option("float32", "precision of a model", choices=("float32", "float64"))
     device: str = option("auto", "where a model runs: auto, cpu, cuda ...")
 
@@ -125,6 +131,8 @@ def engine_of(method: str, settings: LabelSettings | None = None) -> Engine:
     if found is not None:
         if settings.density:
             raise OptionError(f"{name!r:.80} has no density matrix: take PySCF's, such as ccsd/cc-pvdz.")
+        if settings.energy_only:
+            raise OptionError(f"{name!r:.80} has forces at no cost: leave out --energy-only.")
         if settings.hamiltonian:
             raise OptionError(f"{name!r:.80} keeps no Kohn-Sham matrix: take PySCF's, such as pbe/def2-svp.")
         return found
@@ -150,7 +158,7 @@ def _orbital_free_engine(name: str, settings: LabelSettings) -> Engine | None:
     if is_calculator_name(name):
         return CalculatorEngine(name)
     if is_command(name):
-        return CommandEngine(name)
+        return CommandEngine(name, settings.time_limit)
     if name.lower() == "mmff94s":
         from atomml.data.label_mmff import MmffEngine
 

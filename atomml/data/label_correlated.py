@@ -41,13 +41,15 @@ class CorrelatedEngine:
 
     Raises:
         MissingExtraError: PySCF is not installed.
-        OptionError: No such basis, density fitting, or Kohn-Sham matrices, of which there are none.
+        OptionError: No such basis, or settings that it has not: density fitting, Kohn-Sham matrices.
     """
 
     def __init__(self, method: str, basis: str, settings: LabelSettings) -> None:
         name = f"{method}/{basis}"
         if settings.density_fit or settings.hamiltonian:
             raise OptionError(f"{name}: no density fitting and no Kohn-Sham matrices: leave them off.")
+        if settings.energy_only:
+            raise OptionError(f"{name} gives energies alone: leave out --energy-only.")
         self._kind, self._basis = method, basis
         self._level = MeanFieldLevel("hf", basis, settings, name)
         self._keeps_density = settings.density

@@ -6,6 +6,7 @@ import hashlib
 import os
 import shlex
 import shutil
+import signal
 import subprocess
 import tempfile
 from collections.abc import Mapping
@@ -106,11 +107,16 @@ class CommandEngine:
     No shell reads the command. The last word that is a file is part of the method's name by its digest, so
     that a changed script is another method.
 
+    Args:
+        command: The program and its first words.
+        time_limit: Seconds after which it is stopped, with all that it started; 0 for never.
+
     Raises:
         OptionError: No such program.
     """
 
-    def __init__(self, command: str) -> None:
+    def __init__(self, command: str, time_limit: float = 0.0) -> None:
+        self._time_limit = time_limit or None
         self._words = shlex.split(command)
         if not self._words or shutil.which(self._words[0]) is None:
             raise OptionError(f"There is no program {command!r}: give a file that may be executed.")
@@ -126,7 +132,7 @@ class CommandEngine:
         """What the program writes.
 
         Raises:
-            LabelError: It failed, or wrote no label of these atoms.
+            LabelError: It failed, took too long, or wrote no label of these atoms.
         """
         from ase.io import write
 
@@ -135,14 +141,30 @@ class CommandEngine:
             bare = atoms.copy()
             bare.calc = None
             write(given, bare, format="extxyz")
-            words = [*self._words, str(given), str(wanted)]
-            done = subprocess.run(words, capture_output=True, text=True, check=False, env=dict(os.environ))
-            if done.returncode:
-                last = (done.stderr.strip() or done.stdout.strip() or "no message").splitlines()[-1]
-                raise LabelError(f"{self._words[0]} ended with code {done.returncode}: {last[:300]}")
+            self._run([*self._words, str(given), str(wanted)])
             if not wanted.is_file():
                 raise LabelError(f"{self._words[0]} wrote no {wanted.name}: its second argument says where.")
             return Labelled(_finite(self._read(wanted, atoms), self.method), self.method)
+
+    def _run(self, words: list[str]) -> None:
+        """Run it to its end; it and all that it started end where we stop waiting."""
+        program = subprocess.Popen(
+            words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True
+        )
+        try:
+            out, err = program.communicate(timeout=self._time_limit)
+        except subprocess.TimeoutExpired:
+            raise LabelError(
+                f"{self._words[0]} had not ended after {self._time_limit:g} s (--time-limit) and was stopped."
+            ) from None
+        finally:
+            if program.returncode is None:
+                with suppress(ProcessLookupError):
+                    os.killpg(program.pid, signal.SIGKILL)
+                program.communicate()
+        if program.returncode:
+            last = (err.strip() or out.strip() or "no message").splitlines()[-1]
+            raise LabelError(f"{self._words[0]} ended with code {program.returncode}: {last[:300]}")
 
     def _read(self, file: Path, atoms: Atoms) -> Labels:
         from atomml.data.label_keys import LabelKeys, entries_of

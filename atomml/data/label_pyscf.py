@@ -44,12 +44,16 @@ class PyscfEngine:
         name = f"{functional}/{basis}"
         if self._is_mp2 and settings.density_fit:
             raise OptionError(f"{name}: PySCF has no forces for MP2 with density fitting: leave it off.")
+        if self._is_mp2 and settings.energy_only:
+            raise OptionError(f"{name} comes with forces: leave out --energy-only.")
         if self._is_mp2 and settings.hamiltonian:
             raise OptionError(f"{name} has no Kohn-Sham matrix: take a functional, or hf.")
         self._level = MeanFieldLevel("hf" if self._is_mp2 else functional, basis, settings, name)
         self.method = self._level.method
         if settings.density:
             self.method += " density=unrelaxed" if self._is_mp2 else " density"
+        if settings.energy_only:
+            self.method += " energy_only"
 
     def check(self, atoms: Atoms, where: str) -> None:
         """See :class:`atomml.data.label.Engine`.
@@ -65,7 +69,7 @@ class PyscfEngine:
             )
 
     def label(self, atoms: Atoms) -> Labelled:
-        """Energy and forces; spin-unrestricted for open shells. Or energy and matrices.
+        """Energy and forces; spin-unrestricted for open shells. Or energy alone, or energy and matrices.
 
         An SCF that does not converge is tried once more from where it stopped, by a second-order
         solver; the method then says ``solver=newton``.
@@ -81,9 +85,10 @@ class PyscfEngine:
             if self._settings.hamiltonian:
                 return self._with_matrices(field, method)
             final = self._correlated(field) if self._is_mp2 else field
-            energy, forces = float(final.e_tot), forces_of(final)
+            energy = float(final.e_tot)
+            forces = None if self._settings.energy_only else forces_of(final)
             matrices = {"density": self._density(final)} if self._settings.density else {}
-        if not (np.isfinite(energy) and np.isfinite(forces).all()):
+        if not (np.isfinite(energy) and (forces is None or np.isfinite(forces).all())):
             raise LabelError(f"{self._level.name} gave a number that is not finite; there is no label.")
         return Labelled(Labels(energy=energy * Hartree, forces=forces), method, matrices)
 

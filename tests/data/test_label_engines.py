@@ -188,11 +188,22 @@ def test_charge_and_spin_are_those_of_the_structure() -> None:
         assert energies[0] != energies[1]
 
 
+def test_energies_alone_are_those_that_come_with_forces() -> None:
+    whole, alone = (label(_water(), "pbe/sto-3g", LabelSettings(energy_only=only)) for only in (False, True))
+    assert whole.forces is not None
+    assert alone.forces is None
+    assert alone.energy == whole.energy
+    for method in ("gfn2", "mp2/sto-3g", "ccsd/sto-3g", "lj-argon"):
+        with pytest.raises(OptionError, match="energy-only"):
+            engine_of(method, LabelSettings(energy_only=True))
+
+
 def test_the_method_says_all_that_changes_the_numbers() -> None:
     method = engine_of(" PBE/def2-SVP ", LabelSettings(grid=5, conv_tol=1e-8)).method
     assert method == f"pbe/def2-svp grid=5 conv_tol=1e-08 pyscf={pyscf.__version__}"
     assert "nlc_grid=1" in engine_of("wb97m-v/def2-svp").method
     assert "density_fit" in engine_of("hf/sto-3g", LabelSettings(density_fit=True)).method
+    assert "energy_only" in engine_of("hf/sto-3g", LabelSettings(energy_only=True)).method
     assert "grid" not in engine_of("hf/sto-3g").method
     assert "temperature=300K tblite=" in engine_of("gfn2").method
 

@@ -21,7 +21,7 @@ from ase.io import read, write
 
 from atomml.checkpoint import save_model
 from atomml.cli.main import main
-from atomml.data.label import engine_of
+from atomml.data.label import LabelSettings, engine_of
 from atomml.errors import LabelError, MissingExtraError, ModelError, OptionError
 from atomml.manifest import read_manifest
 from atomml.potentials.mace import MACE
@@ -218,6 +218,26 @@ def test_a_program_and_a_class_give_the_labels_of_the_calculator(tmp_path: Path)
 def test_a_program_that_fails_gives_no_label(body: str, says: str, tmp_path: Path) -> None:
     with pytest.raises(LabelError, match=says):
         engine_of(script(tmp_path, body)).label(rattled())
+
+
+def test_a_program_that_hangs_is_stopped_with_all_that_it_started(tmp_path: Path) -> None:
+    """A licence server that does not answer must not hold a loop for ever, nor leave a program behind."""
+    mark = tmp_path / "child"
+    hanging = (
+        "import subprocess, time\n"
+        f"child = subprocess.Popen(['sleep', '600'])\nopen({str(mark)!r}, 'w').write(str(child.pid))\n"
+        "time.sleep(600)"
+    )
+    engine = engine_of(script(tmp_path, hanging), LabelSettings(time_limit=3.0))
+    with pytest.raises(LabelError, match="not ended after 3 s"):
+        engine.label(rattled())
+    status = Path("/proc", mark.read_text(), "stat")
+    for _ in range(100):
+        if not status.exists() or status.read_text().rsplit(")", 1)[1].split()[0] == "Z":
+            break
+        time.sleep(0.1)
+    else:
+        raise AssertionError("what the program had started is still running")
 
 
 def test_wrong_methods_are_refused() -> None:

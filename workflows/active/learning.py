@@ -65,6 +65,9 @@ class LearnOptions:
     energy_weight: str = option("1:20@0.7", "weight of energies, likewise", metavar="W")
     max_rounds: int = option(50, "rounds, at most", minimum=1)
     workers: int = option(1, "processes that label", minimum=1)
+    time_limit: float = option(
+        0.0, "time after which a labelling program is stopped: no label; 0 for never", unit="s", minimum=0
+    )
     allow_code: bool = option(False, "let a configuration file name a program or a class that labels")
 
 
@@ -146,7 +149,7 @@ def learn(
         chosen,
         resume=resume,
         overwrite=overwrite,
-        may_change=("workers", "budget", "max_rounds"),
+        may_change=("workers", "time_limit", "budget", "max_rounds"),
         structures=[name for name, _ in given],
         model=str(model),
         dtype=dtype,

@@ -155,7 +155,7 @@ class Loop:
             again = work.exists()
             found = label_data(
                 entries, to=file, out=work, resume=again, method=self.options.label, on_error="skip",
-                workers=self.options.workers,
+                workers=self.options.workers, time_limit=self.options.time_limit,
             )  # fmt: skip
             return {"labels": len(entries), "failed": found.n_failed}
 

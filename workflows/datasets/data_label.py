@@ -100,7 +100,7 @@ def label_data(
         chosen,
         resume=resume,
         overwrite=overwrite,
-        may_change=("workers", "threads", "retries", "redo_failed", "max_cycle"),
+        may_change=("workers", "threads", "retries", "redo_failed", "max_cycle", "time_limit"),
         structures=plan.names,
         to=None if to is None else str(to),
     ) as run:

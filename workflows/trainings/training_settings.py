@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import fields
 from typing import TYPE_CHECKING
 
 from atomml.errors import OptionError
@@ -21,12 +22,14 @@ def loss_of(options: TrainingOptions) -> Loss:
     """The loss that the options describe.
 
     Raises:
-        OptionError: A weight that is none, or all of them zero.
+        OptionError: A weight that is none, all of them zero, or a delta of a loss that has none.
     """
     from atomml.data.entry import LABELS
     from atomml.train.losses import Loss
     from atomml.train.weights import WeightSchedule
 
+    if options.loss not in ("huber", "conditional-huber"):
+        _refuse_unread(options, ("huber_delta",), f"--loss {options.loss}")
     weights = {
         name: WeightSchedule.parse(getattr(options, f"{name}_weight"), f"{name}_weight") for name in LABELS
     }
@@ -54,6 +57,11 @@ def train_settings(options: LoopOptions, objective: Objective, layer_decay: floa
             raise OptionError(
                 f"max_time is {options.max_time!r}: give a length of time such as 90s, 15m or 2h."
             ) from None
+    _refuse_unread(
+        options,
+        [name for name, schedules in _READ_BY.items() if options.schedule not in schedules],
+        f"--schedule {options.schedule}",
+    )
     if not options.ema < 1:
         raise OptionError("ema is 1: such an average never moves; give 0.99, say, or 0 for none.")
     return TrainSettings(
@@ -77,6 +85,27 @@ def train_settings(options: LoopOptions, objective: Objective, layer_decay: floa
         max_time_s=seconds,
         max_steps=options.max_steps,
     )
+
+
+_READ_BY = {
+    "final_rate": ("cosine", "exponential", "plateau"),
+    "decay_steps": ("exponential",),
+    "plateau_patience": ("plateau",),
+    "plateau_decay": ("plateau",),
+}
+"""Schedules of the learning rate that read an option."""
+
+
+def _refuse_unread(options: LoopOptions, names: Sequence[str], of: str) -> None:
+    """Nothing, unless an option was given that nothing would read.
+
+    Raises:
+        OptionError: Names the option.
+    """
+    defaults = {entry.name: entry.default for entry in fields(options)}
+    for name in names:
+        if getattr(options, name) != defaults[name]:
+            raise OptionError(f"--{name.replace('_', '-')} says nothing to {of}: leave it out.")
 
 
 def parse_weights(texts: Sequence[str], option: str, form: str) -> dict[str, float]:
