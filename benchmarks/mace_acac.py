@@ -128,10 +128,17 @@ def dynamics(told: argparse.Namespace, model: str, seed: int) -> str:
     return f"broken at {50 * broken / 1000:.2f} ps"
 
 
+def nearness(atoms: Any) -> Any:
+    """(n, n): pairs nearer than 1.4 times the sum of their covalent radii."""
+    import numpy as np
+    from ase.data import covalent_radii
+
+    radii = covalent_radii[atoms.numbers]
+    return np.asarray(atoms.get_all_distances() < 1.4 * (radii[:, None] + radii))
+
+
 def heavy_bonds(atoms: Any) -> set[tuple[int, int] | None]:
     """Pairs of bound heavy atoms; None stands for a hydrogen that has no neighbour."""
-    from tiny_organic import nearness  # late: it brings NumPy, whose threads are limited by then
-
     near = nearness(atoms)
     heavy = [n for n, z in enumerate(atoms.numbers) if z > 1]
     found: set[tuple[int, int] | None] = {(i, j) for i in heavy for j in heavy if i < j and near[i, j]}

@@ -14,8 +14,9 @@ are compared after the mean over a molecule's conformers is taken out. ``pairs``
 labelled frames that follow each other, such as relaxed conformer and pose of the recipe. ``wells``: a
 conformer of MMFF94s and two poses with every torsion turned, of molecules made as in the recipe but from
 another seed, are relaxed by the model; where it puts a pose far below what GFN2-xTB says of the same two
-geometries, it has a well that no molecule has. ``dynamics``: Langevin at 300 K, 1 fs; a molecule is whole
-while the pairs that were near enough to be bonded at first are the ones that are so.
+geometries, it has a well that no molecule has. ``dynamics``: Langevin at 300 K, 1 fs, all molecules in one
+system, 40 Å apart, in ``--folder``, where a repeated run goes on; a molecule is whole while its bonds are the
+pairs of atoms that are near enough to be bonded.
 """
 
 from __future__ import annotations
@@ -51,6 +52,7 @@ def main() -> None:
     parser.add_argument("--molecules", type=int, default=50)
     parser.add_argument("--conformers", type=int, default=5)
     parser.add_argument("--picoseconds", type=float, default=100.0)
+    parser.add_argument("--folder", type=Path, help="of the run of dynamics")
     parser.add_argument("--threads", type=int, default=1)
     told = parser.parse_args()
     limit_threads(told.threads)
@@ -170,31 +172,49 @@ def labelled_by_mmff(molecule: Any) -> dict[str, Any]:
 
 
 def dynamics(told: argparse.Namespace) -> None:
-    """Langevin dynamics of each molecule; how many stay whole."""
-    from ase import units
-    from ase.md.langevin import Langevin
-    from ase.md.velocitydistribution import MaxwellBoltzmannDistribution
+    """Langevin dynamics of all molecules, 40 Å apart in one system; how many stay whole."""
+    import ase.io
+    from ase import Atoms
 
-    from atomml import AtomMLCalculator, load_model
+    from atomml.workflows import md
 
-    calculator = AtomMLCalculator(load_model(told.model))
-    whole = total = 0
-    for number, (smiles, molecule) in enumerate(molecules(told)):
+    found = list(molecules(told))
+    side = int(np.ceil(len(found) ** (1 / 3)))
+    together = Atoms()
+    for number, (_, molecule) in enumerate(found):
         atoms = frames(molecule)[0]
-        atoms.calc = calculator
-        random = np.random.default_rng(number)
-        MaxwellBoltzmannDistribution(atoms, temperature_K=300, rng=random)
-        moved = Langevin(atoms, units.fs, temperature_K=300, friction=0.01 / units.fs, rng=random)
-        first, broken = nearness(atoms), ""
-        for picosecond in range(int(told.picoseconds)):
-            moved.run(1000)
-            if (nearness(atoms) != first).any():
-                broken = f"broken within {picosecond + 1} ps"
-                break
-        total += 1
-        whole += not broken
-        print(f"{smiles} {broken or 'whole'}", flush=True)
-    print(f"{whole} of {total} stayed whole for {told.picoseconds:g} ps at 300 K")
+        atoms.positions -= atoms.positions.mean(axis=0)
+        atoms.translate(40.0 * np.array(np.unravel_index(number, (side, side, side))))
+        together += atoms
+    out = told.folder or Path("tiny-organic-dynamics")
+    md(
+        together, told.model, out=out, resume=out.exists(), ensemble="nvt-langevin", friction=10.0,
+        temperature="300", timestep=1.0, steps=int(1000 * told.picoseconds), every=500, restart_every=2000,
+    )  # fmt: skip
+    first_broken: dict[str, float] = {}
+    n_frames = 0
+    for n_frames, frame in enumerate(ase.io.iread(out / "trajectory.extxyz", ":"), start=1):
+        place = 0
+        for smiles, molecule in found:
+            part = frame[place : place + molecule.GetNumAtoms()]
+            place += len(part)
+            if smiles not in first_broken and not is_whole(part, molecule):
+                first_broken[smiles] = 0.5 * (n_frames - 1)
+    for smiles, when in first_broken.items():
+        print(f"{smiles} broken at {when:g} ps", flush=True)
+    n_whole, ran = len(found) - len(first_broken), 0.5 * (n_frames - 1)
+    print(f"{n_whole} of {len(found)} molecules ({len(together)} atoms) stayed whole for {ran:g} ps at 300 K")
+
+
+def is_whole(atoms: Any, molecule: Any) -> bool:
+    """Whether bonds are below 1.4 times the sum of covalent radii, and no others below 1.2 times it."""
+    from ase.data import covalent_radii
+    from rdkit.Chem import GetDistanceMatrix
+
+    radii = covalent_radii[atoms.numbers]
+    apart = atoms.get_all_distances() / (radii[:, None] + radii)
+    bonds = GetDistanceMatrix(molecule)
+    return bool((apart[bonds == 1] < 1.4).all() and (apart[bonds > 2] > 1.2).all())
 
 
 def wells(told: argparse.Namespace) -> None:
@@ -258,14 +278,6 @@ def speed(told: argparse.Namespace) -> None:
                 times.append(1e3 * (time.process_time() - started))
         ours, theirs = (np.median(times) for times in spent)
         print(f"| {smiles} | {len(first)} | {ours:.1f} | {theirs:.1f} |", flush=True)
-
-
-def nearness(atoms: Any) -> np.ndarray:
-    """(n, n): pairs nearer than 1.4 times the sum of their covalent radii."""
-    from ase.data import covalent_radii
-
-    radii = covalent_radii[atoms.numbers]
-    return np.asarray(atoms.get_all_distances() < 1.4 * (radii[:, None] + radii))
 
 
 if __name__ == "__main__":
