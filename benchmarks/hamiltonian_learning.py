@@ -3,7 +3,7 @@
 Makes geometries by GFN2-xTB dynamics at 300 K (extra gfn2), labels them by PySCF (PBE/def2-SVP), trains, and
 prints errors beside the prior's and the nearest training geometry's, then SCF cycles and Fock builds from
 predictions and from PySCF's guess. Each stage is kept in ``--folder`` and resumed. ``molecules`` is tested on
-molecules that it never saw, whose rings are none of the training's.
+molecules that it never saw, whose rings are none of the training's; ``--more`` adds others with one geometry.
 
     python benchmarks/hamiltonian_learning.py water --train 500 --max-time 2h
 """
@@ -14,10 +14,11 @@ import argparse
 import json
 import warnings
 from collections.abc import Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from hamiltonian_molecules import TEST, TRAIN
+from hamiltonian_molecules import TEST, TRAIN, grown
 from machine import describe, limit_threads
 
 SMILES = {"water": "O", "ethanol": "CCO", "malonaldehyde": "OC=CC=O"}
@@ -30,6 +31,9 @@ def main() -> None:
     parser.add_argument("what", choices=(*SMILES, "molecules"))
     parser.add_argument("--train", type=int, default=500, help="training geometries; of molecules, of each")
     parser.add_argument("--test", type=int, default=200, help="test geometries; of molecules, of each")
+    parser.add_argument(
+        "--more", type=int, default=0, help="further molecules to train on, one geometry each"
+    )
     parser.add_argument("--max-time", default="1h", help="of the training")
     parser.add_argument("--model", type=json.loads, default={}, help="hyperparameters as JSON")
     parser.add_argument("--options", type=json.loads, default={}, help="options of the training as JSON")
@@ -38,6 +42,7 @@ def main() -> None:
     parser.add_argument("--workers", type=int, default=2, help="processes that label")
     parser.add_argument("--threads", type=int, default=2, help="of the training")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--name", default="", help="of the training's folder, where options differ")
     parser.add_argument("--stage", choices=("label", "all"), default="all")
     told = parser.parse_args()
     limit_threads(told.threads)
@@ -57,6 +62,8 @@ def labelled(told: argparse.Namespace) -> dict[str, Path]:
     sets = {}
     for part in ("train", "valid", "test"):
         store = told.folder / f"{told.what}-{part}-{told.train}-{told.test}.lmdb"
+        if told.more and part == "train":
+            store = store.with_stem(f"{store.stem}-{told.more}-more")
         sets[part] = store
         if store.exists():
             continue
@@ -76,6 +83,8 @@ def labelled(told: argparse.Namespace) -> dict[str, Path]:
 
 def geometries(told: argparse.Namespace, part: str) -> list[Any]:
     """Frames of one dynamics for each molecule; the parts of one molecule follow each other in time."""
+    from ase.calculators.calculator import CalculationFailed
+
     n_valid = max(told.train // 5, 1)
     if told.what != "molecules":
         frames = dynamics(SMILES[told.what], told.train + n_valid + told.test, told.seed)
@@ -89,6 +98,10 @@ def geometries(told: argparse.Namespace, part: str) -> list[Any]:
     for smiles in TRAIN:
         frames = dynamics(smiles, told.train + 1, told.seed)
         found += frames[:-1] if part == "train" else frames[-1:]
+    if part == "train":
+        for smiles in grown(told.more, heavy=5):
+            with suppress(CalculationFailed):
+                found += dynamics(smiles, 1, told.seed, 400)
     return found
 
 
@@ -99,8 +112,8 @@ def shuffled(n: int, seed: int) -> Sequence[int]:
     return [int(i) for i in np.random.default_rng(seed).permutation(n)]
 
 
-def dynamics(smiles: str, n: int, seed: int) -> list[Any]:
-    """``n`` frames, 20 fs apart, of Langevin dynamics by GFN2-xTB at 300 K."""
+def dynamics(smiles: str, n: int, seed: int, warm: int = 1000) -> list[Any]:
+    """``n`` frames, 20 fs apart, of Langevin dynamics by GFN2-xTB at 300 K; none where RDKit gives up."""
     import numpy as np
     from ase import Atoms, units
     from ase.md.langevin import Langevin
@@ -110,14 +123,15 @@ def dynamics(smiles: str, n: int, seed: int) -> list[Any]:
     from tblite.ase import TBLite
 
     molecule = Chem.AddHs(Chem.MolFromSmiles(smiles))
-    AllChem.EmbedMolecule(molecule, randomSeed=seed + 1)
+    if AllChem.EmbedMolecule(molecule, randomSeed=seed + 1) != 0:
+        return []
     symbols = [atom.GetSymbol() for atom in molecule.GetAtoms()]
     atoms = Atoms(symbols, molecule.GetConformer().GetPositions())
     atoms.calc = TBLite(method="GFN2-xTB", verbosity=0)
     random = np.random.default_rng(seed)
     thermalize_momenta(atoms, temperature_K=300, rng=random)
     run = Langevin(atoms, 0.5 * units.fs, temperature_K=300, friction=0.02 / units.fs, rng=random)
-    run.run(1000)
+    run.run(warm)
     frames = []
     for _ in range(n):
         run.run(40)
@@ -134,7 +148,8 @@ def report(told: argparse.Namespace, sets: dict[str, Path]) -> None:
     from atomml.workflows.electronic.hamiltonian_scf import scf_hamiltonian
     from atomml.workflows.electronic.hamiltonian_training import train_hamiltonian
 
-    out = told.folder / f"{told.what}-{told.train}-seed{told.seed}"
+    more = f"-{told.more}-more" if told.more else ""
+    out = told.folder / f"{told.what}-{told.train}{more}-{told.name}seed{told.seed}"
     trained = train_hamiltonian(
         str(sets["train"]),
         str(sets["valid"]),
